@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * admit.bpf.c: may this inbound connection come in?
+ *
+ * Asked twice. At the SYN (on_sk_lookup), so that a phone over its limit gets a RST at once and fails over; nothing is
+ * reserved there, for a SYN's source may be forged. And at the handshake's final ACK (on_ingress), whose sender has
+ * proved its address: there a place is taken, in one compare-and-swap, before the kernel makes the child socket. That
+ * is what makes the limit exact: 200 clients that pass the SYN together still meet one by one here.
+ *
+ * Between the place and the child's PASSIVE_ESTABLISHED callback (transport.bpf.c), the kernel may still throw the ACK
+ * away: accept queue full, TCP_DEFER_ACCEPT, another CPU's copy of it was quicker. Both happen in one softirq on one
+ * CPU, so each CPU remembers the one place it took last; when it comes back here with that place unclaimed, the place
+ * is given back. A place that an idle CPU still remembers makes the last place doubtful: the ACK is then dropped, not
+ * refused (the peer sends again), and after PENDING_STALE_NS another CPU takes the stale place back.
+ *
+ * A client refused at its final ACK believes it is connected, and its request socket would linger for a minute. The
+ * tuple is remembered as condemned, so that this request is never let in, and told to the reader through the aborts
+ * ring: it destroys the request socket, and the client's next segment finds no socket but a RST.
+ */
+#include "refuse.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+#define PENDING_STALE_NS (500 * 1000 * 1000ULL)
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define EXTENSION_HEADERS_MAX 6
+
+#define HZ_TICKS(cfg, seconds) ((seconds) * 1000000000ULL / (cfg)->jiffy_ns)
+#define SYNCOOKIE_VALID_SECONDS 121 /* the kernel's TCP_SYNCOOKIE_VALID, and a second for rounding */
+
+/* One TCP segment for a listener. */
+struct segment {
+	struct sipkeep_tuple tuple;
+	__u32 ack;
+	__u8 flags;
+};
+
+/* Over the limit by what is established? Reads only. Returns enum sipkeep_refusal. */
+BPF_CALLED int limit_reached(const struct sipkeep_source *source, const struct sipkeep_policy *policy, __u32 id)
+{
+	struct sipkeep_policy_count *count;
+	__u64 now;
+
+	if (!policy)
+		return SIPKEEP_REFUSED_NONE;
+	if (source) {
+		__u64 word = count_load(&source->count);
+
+		if (policy->max_connections_per_source && !(word & SIPKEEP_DEAD) &&
+		    count_active(word) >= policy->max_connections_per_source)
+			return SIPKEEP_REFUSED_SOURCE;
+	}
+	count = policy_count_get(id);
+	if (count && policy->max_connections && count_active(count_load(&count->count)) >= policy->max_connections)
+		return SIPKEEP_REFUSED_POLICY;
+	if (source && policy->rate_interval_ns) {
+		now = bpf_ktime_get_ns();
+		if (!rate_next(count_load(&source->tat_ns), now, policy->rate_interval_ns, policy->rate_burst_ns))
+			return SIPKEEP_REFUSED_RATE;
+	}
+	return SIPKEEP_REFUSED_NONE;
+}
+
+/* A SYN from remote: the cause it is refused for (and counted), or SIPKEEP_REFUSED_NONE. */
+BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote, __u32 port, __u32 skip_flags)
+{
+	const struct sipkeep_policy *policy;
+	struct sipkeep_source_key key;
+	struct sipkeep_source *source;
+	int id, cause;
+
+	if (!cfg || !remote)
+		return SIPKEEP_REFUSED_NONE;
+	id = policy_match(cfg, remote, SIPKEEP_INBOUND, port);
+	if (id < 0)
+		return SIPKEEP_REFUSED_NONE;
+	policy = policy_get(cfg, id);
+	if (!policy || (policy->flags & skip_flags))
+		return SIPKEEP_REFUSED_NONE;
+	source_key_inbound(&key, policy, id, remote);
+	source = source_find(&key);
+	cause = limit_reached(source, policy, id);
+	if (cause == SIPKEEP_REFUSED_NONE || exempt_match(cfg, remote))
+		return SIPKEEP_REFUSED_NONE;
+	refusal_count(&key, source, cause);
+	return cause;
+}
+
+/*
+ * SK_DROP makes the kernel answer the SYN with a RST. The program sees every lookup that found no connection, segments
+ * of connections long gone among them, and no TCP flags: those would have met a RST anyway.
+ */
+SEC("sk_lookup")
+int on_sk_lookup(struct bpf_sk_lookup *ctx)
+{
+	const struct sipkeep_config *cfg;
+	struct sipkeep_tuple tuple = {};
+
+	if (ctx->protocol != IPPROTO_TCP)
+		return SK_PASS;
+	cfg = config_get();
+	if (!cfg || cfg->observe)
+		return SK_PASS;
+	tuple.local_port = ctx->local_port;
+	tuple.remote_port = bpf_ntohs(ctx->remote_port);
+	if (!port_is_guarded(cfg, tuple.local_port))
+		return SK_PASS;
+	if (ctx->family == AF_INET) {
+		addr_from_ipv4(&tuple.local, ctx->local_ip4);
+		addr_from_ipv4(&tuple.remote, ctx->remote_ip4);
+	} else {
+		__u32 *local = (__u32 *)&tuple.local, *remote = (__u32 *)&tuple.remote;
+
+		local[0] = ctx->local_ip6[0];
+		local[1] = ctx->local_ip6[1];
+		local[2] = ctx->local_ip6[2];
+		local[3] = ctx->local_ip6[3];
+		remote[0] = ctx->remote_ip6[0];
+		remote[1] = ctx->remote_ip6[1];
+		remote[2] = ctx->remote_ip6[2];
+		remote[3] = ctx->remote_ip6[3];
+	}
+	if (!listener_match(cfg->netns_cookie, &tuple.local, tuple.local_port))
+		return SK_PASS;
+	if (bpf_map_lookup_elem(&condemned, &tuple)) {
+		/* Refused at its final ACK, and counted then; its request socket is gone, the listener answers RST. */
+		bpf_map_delete_elem(&condemned, &tuple);
+		return SK_PASS;
+	}
+	if (syn_refused(cfg, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP))
+		return SK_DROP; /* over its limit: RST, so that the phone fails over at once */
+	return SK_PASS;
+}
+
+/* Offset of the TCP header, or -1 when the packet's headers can't be followed. */
+BPF_CALLED int tcp_offset_ipv6(struct __sk_buff *skb, __u8 next)
+{
+	__u32 offset = 40;
+
+	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
+		__u8 header[2];
+
+		if (next == IPPROTO_TCP)
+			return offset;
+		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
+		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
+			return -1;
+		if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
+			return -1;
+		if (next == IPPROTO_FRAGMENT)
+			offset += 8;
+		else if (next == IPPROTO_AH)
+			offset += (header[1] + 2) * 4;
+		else
+			offset += (header[1] + 1) * 8;
+		next = header[0];
+	}
+	return -1;
+}
+
+/* skb starts at its network header. */
+BPF_CALLED int segment_parse(struct __sk_buff *skb, struct segment *segment)
+{
+	int offset;
+	struct {
+		__be16 source, dest;
+		__be32 seq, ack;
+		__u8 doff, flags;
+		__u16 window;
+	} tcp;
+
+	if (!segment)
+		return -1;
+	if (skb->protocol == bpf_htons(0x0800)) {
+		struct {
+			__u8 version_ihl, tos;
+			__u16 rest[5];
+			__be32 source, dest;
+		} ip;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
+			return -1;
+		addr_from_ipv4(&segment->tuple.remote, ip.source);
+		addr_from_ipv4(&segment->tuple.local, ip.dest);
+		offset = (ip.version_ihl & 0xf) * 4;
+	} else {
+		struct {
+			__u32 flow;
+			__u16 length;
+			__u8 next, hops;
+			struct sipkeep_addr source, dest;
+		} ip6;
+
+		if (bpf_skb_load_bytes(skb, 0, &ip6, sizeof(ip6)))
+			return -1;
+		segment->tuple.remote = ip6.source;
+		segment->tuple.local = ip6.dest;
+		offset = tcp_offset_ipv6(skb, ip6.next);
+	}
+	if (offset < 0 || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+		return -1;
+	segment->tuple.remote_port = bpf_ntohs(tcp.source);
+	segment->tuple.local_port = bpf_ntohs(tcp.dest);
+	segment->tuple.pad = 0;
+	segment->ack = bpf_ntohl(tcp.ack);
+	segment->flags = tcp.flags;
+	return 0;
+}
+
+BPF_CALLED struct bpf_sock *request_lookup(struct __sk_buff *skb, const struct sipkeep_tuple *tuple)
+{
+	struct bpf_sock_tuple at = {};
+
+	if (addr_is_ipv4(&tuple->remote)) {
+		at.ipv4.saddr = *(const __u32 *)&tuple->remote.b[12];
+		at.ipv4.daddr = *(const __u32 *)&tuple->local.b[12];
+		at.ipv4.sport = bpf_htons(tuple->remote_port);
+		at.ipv4.dport = bpf_htons(tuple->local_port);
+		return bpf_skc_lookup_tcp(skb, &at, sizeof(at.ipv4), BPF_F_CURRENT_NETNS, 0);
+	}
+	__builtin_memcpy(at.ipv6.saddr, &tuple->remote, 16);
+	__builtin_memcpy(at.ipv6.daddr, &tuple->local, 16);
+	at.ipv6.sport = bpf_htons(tuple->remote_port);
+	at.ipv6.dport = bpf_htons(tuple->local_port);
+	return bpf_skc_lookup_tcp(skb, &at, sizeof(at.ipv6), BPF_F_CURRENT_NETNS, 0);
+}
+
+/* Has the listener sent SYN cookies lately, so that an ACK without a request may still become a connection? */
+BPF_CALLED bool cookies_sent(struct tcp_sock *listener, const struct sipkeep_config *cfg)
+{
+	__u32 stamp = listener->rx_opt.ts_recent_stamp;
+
+	return stamp && (__u32)bpf_jiffies64() - stamp < HZ_TICKS(cfg, SYNCOOKIE_VALID_SECONDS);
+}
+
+enum step {
+	STEP_OTHER,	   /* makes no connection, whatever else it is */
+	STEP_LAST,	   /* completes the handshake of a request socket */
+	STEP_WITHOUT_REQUEST, /* may make one all the same: a SYN cookie's ACK, a Fast Open SYN */
+};
+
+/*
+ * Will the kernel take this segment as a handshake's last step? Only then does it get a place: forged ACKs must not
+ * hold one even for a moment.
+ */
+BPF_CALLED int handshake_step(struct __sk_buff *skb, struct bpf_sock *sk, const struct segment *segment,
+			      const struct sipkeep_config *cfg)
+{
+	struct tcp_sock *listener = bpf_skc_to_tcp_sock(sk);
+	struct tcp_request_sock *request;
+	struct bpf_sock *found;
+	int step = STEP_OTHER;
+
+	if (!listener || !segment || !cfg)
+		return STEP_OTHER;
+	if (segment->flags & TCP_SYN) {
+		if (!(segment->flags & TCP_ACK) && listener->inet_conn.icsk_accept_queue.fastopenq.max_qlen > 0)
+			step = STEP_WITHOUT_REQUEST;
+		return step;
+	}
+	if (!(segment->flags & TCP_ACK))
+		return STEP_OTHER;
+	found = request_lookup(skb, &segment->tuple);
+	if (!found)
+		return cookies_sent(listener, cfg) ? STEP_WITHOUT_REQUEST : STEP_OTHER;
+	request = bpf_skc_to_tcp_request_sock(found);
+	if (request)
+		step = segment->ack == request->snt_isn + 1 ? STEP_LAST : STEP_OTHER;
+	else if (found->state == BPF_TCP_LISTEN && cookies_sent(listener, cfg))
+		step = STEP_WITHOUT_REQUEST;
+	bpf_sk_release(found);
+	return step;
+}
+
+BPF_CALLED bool pending_undo(struct sipkeep_pending *pending)
+{
+	struct sipkeep_stats *mine;
+	struct places places;
+	__u64 token;
+
+	if (!pending)
+		return false;
+	token = count_load(&pending->token);
+	if (!token)
+		return false;
+	places.key = pending->source;
+	places.flags = pending->flags;
+	places.rate_ns = pending->rate_ns;
+	/* Read first, then claimed: the owner fills it anew only after the token has changed. */
+	if (__sync_val_compare_and_swap(&pending->token, token, 0) != token)
+		return false;
+	places_undo(&places);
+	mine = stats_get();
+	if (mine)
+		mine->reclaimed++;
+	return true;
+}
+
+static long pending_reclaim(__u32 cpu, __u64 *stale_before)
+{
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+
+	if (!pending)
+		return 1; /* no more CPUs */
+	if (pending->token && pending->token < *stale_before)
+		pending_undo(pending);
+	return 0;
+}
+
+/* Remembers the place for the child that this CPU is about to make. */
+BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tuple *tuple)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+
+	if (!pending || !places || !tuple) {
+		places_undo(places);
+		return;
+	}
+	pending->source = places->key;
+	pending->flags = places->flags;
+	pending->rate_ns = places->rate_ns;
+	pending->tuple = *tuple;
+	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
+}
+
+BPF_CALLED void condemn(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
+{
+	__u64 now = bpf_ktime_get_ns();
+	struct sipkeep_stats *mine;
+	struct sipkeep_abort abort = {};
+
+	if (!tuple || !cfg)
+		return;
+	bpf_map_update_elem(&condemned, tuple, &now, BPF_ANY);
+	abort.tuple = *tuple;
+	abort.netns_cookie = cfg->netns_cookie;
+	if (bpf_ringbuf_output(&aborts, &abort, sizeof(abort), BPF_RB_FORCE_WAKEUP)) {
+		mine = stats_get();
+		if (mine)
+			mine->aborts_lost++;
+	}
+}
+
+/* Takes a place for a handshake that is about to complete. 1: let it through, 0: drop it. */
+BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct segment *segment, int id)
+{
+	const struct sipkeep_policy *policy;
+	struct sipkeep_stats *mine;
+	struct places places = {};
+	int verdict, cause = 0;
+	bool exempt, force;
+
+	if (!cfg || !segment)
+		return 1;
+	policy = policy_get(cfg, id);
+	if (!policy)
+		return 1;
+	source_key_inbound(&places.key, policy, id, &segment->tuple.remote);
+	exempt = exempt_match(cfg, &segment->tuple.remote);
+	force = cfg->observe || exempt;
+	verdict = places_take(&places, policy, force, &cause);
+	if (verdict == DEFER) {
+		__u64 stale_before = bpf_ktime_get_ns() - PENDING_STALE_NS;
+
+		bpf_loop(4096, pending_reclaim, &stale_before, 0);
+		verdict = places_take(&places, policy, force, &cause);
+	}
+	if (verdict == ADMIT) {
+		if (cause && !exempt && cause != SIPKEEP_REFUSED_FULL)
+			refusal_count(&places.key, source_find(&places.key), cause);
+		pending_put(&places, &segment->tuple);
+		return 1;
+	}
+	if (verdict == REFUSE) {
+		refusal_count(&places.key, source_find(&places.key), cause);
+		condemn(cfg, &segment->tuple);
+	} else {
+		mine = stats_get();
+		if (mine)
+			mine->deferred++;
+	}
+	return 0; /* over the limit, or the last place in doubt: never without a place */
+}
+
+BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	const struct sipkeep_config *cfg = config_get();
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct segment segment = {};
+	int id, step;
+
+	if (!cfg || !port_is_guarded(cfg, sk->src_port))
+		return 1;
+	/* Whatever this CPU took a place for last is over by now. */
+	pending_undo(bpf_map_lookup_elem(&pendings, &cpu));
+	if (segment_parse(skb, &segment))
+		return cfg->observe ? 1 : 0; /* headers the kernel may understand but we can't: it must not come in uncounted */
+	if (segment.flags & TCP_RST)
+		return 1;
+	id = policy_match(cfg, &segment.tuple.remote, SIPKEEP_INBOUND, segment.tuple.local_port);
+	if (id < 0)
+		return 1;
+	/* Over the limit since sk_lookup passed it, or refused by drop: the phone's next SYN meets the RST. */
+	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !cfg->observe &&
+	    syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0))
+		return 0;
+	step = handshake_step(skb, sk, &segment, cfg);
+	if (step == STEP_OTHER)
+		return 1;
+	if (step == STEP_LAST && !cfg->observe && bpf_map_lookup_elem(&condemned, &segment.tuple))
+		return 0; /* refused before, and counted then: this request is never let in */
+	return admit_last_step(cfg, &segment, id);
+}
+
+/* Every packet a guarded socket receives passes here: one field tells that most aren't for a listener. */
+SEC("cgroup_skb/ingress")
+int on_ingress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (!sk || sk->state != BPF_TCP_LISTEN)
+		return 1;
+	return admit_segment(skb, sk);
+}

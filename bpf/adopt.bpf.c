@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * adopt.bpf.c: the iterators over the kernel's own socket tables.
+ *
+ * on_adopt brings every open transport and listener of the guarded cgroups to where the running policies want it:
+ * one that isn't counted yet is, with its keepalive; one counted in a source that isn't its own any more (after apply)
+ * moves. Running it twice changes nothing. on_list only tells what is there.
+ *
+ * The iterator holds the socket's lock, as the callbacks in transport.bpf.c do. Listeners come first, so an
+ * established socket's direction can be told by its local address having a listener.
+ */
+#include "life.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* The guarded cgroups, by their depth in the tree: set by the loader. */
+BPF_INLINE bool cgroup_is_guarded(struct sock *sk)
+{
+	__u32 zero = 0;
+	struct sipkeep_meta *about = bpf_map_lookup_elem(&meta, &zero);
+	struct cgroup *own = sk->sk_cgrp_data.cgroup;
+
+	if (!about || !own)
+		return false;
+	for (__u32 i = 0; i < SIPKEEP_MAX_CGROUPS; i++) {
+		struct cgroup *ancestor = NULL;
+		__u32 level;
+
+		if (i >= about->cgroup_count)
+			break;
+		level = about->cgroup_levels[i];
+		if (level > (__u32)own->level)
+			continue;
+		bpf_core_read(&ancestor, sizeof(ancestor), (void *)own + bpf_core_field_offset(own->ancestors) +
+							   level * sizeof(ancestor));
+		if (ancestor && BPF_CORE_READ(ancestor, kn, id) == about->cgroup_ids[i])
+			return true;
+	}
+	return false;
+}
+
+struct sighting {
+	struct sipkeep_tuple tuple;
+	struct sipkeep_source_key key;
+	int policy; /* -1: not guarded */
+	__u32 direction;
+};
+
+/* Where a socket belongs by the running policies. */
+BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cfg, struct sipkeep_transport *transport,
+		      __u64 netns_cookie)
+{
+	const struct sipkeep_policy *policy;
+	struct sipkeep_tuple *tuple;
+
+	if (!sighting || !cfg)
+		return;
+	tuple = &sighting->tuple;
+	if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
+		sighting->direction = transport->direction;
+	else
+		sighting->direction = listener_match(netns_cookie, &tuple->local, tuple->local_port) ?
+					      SIPKEEP_INBOUND : SIPKEEP_OUTBOUND;
+	sighting->policy = policy_match(cfg, &tuple->remote, sighting->direction,
+					sighting->direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
+	if (sighting->policy < 0)
+		return;
+	policy = policy_get(cfg, sighting->policy);
+	if (!policy) {
+		sighting->policy = -1;
+		return;
+	}
+	if (sighting->direction == SIPKEEP_INBOUND) {
+		source_key_inbound(&sighting->key, policy, sighting->policy, &tuple->remote);
+	} else {
+		/* What it was bound to at connect() isn't to be seen any more: an own key keeps what it was. */
+		source_key_outbound(&sighting->key, sighting->policy, &tuple->local, &tuple->remote,
+				    tuple->remote_port);
+		if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
+			sighting->key.addr = transport->source.addr;
+	}
+}
+
+BPF_INLINE bool key_equal(const struct sipkeep_source_key *a, const struct sipkeep_source_key *b)
+{
+	return tuple_equal((const struct sipkeep_tuple *)a, (const struct sipkeep_tuple *)b);
+}
+_Static_assert(sizeof(struct sipkeep_source_key) == sizeof(struct sipkeep_tuple), "key_equal compares 40 bytes");
+
+BPF_INLINE bool state_is_open(__u32 state)
+{
+	return state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT || state == BPF_TCP_FIN_WAIT1 ||
+	       state == BPF_TCP_FIN_WAIT2 || state == BPF_TCP_LAST_ACK || state == BPF_TCP_CLOSING;
+}
+
+/* Without the state callback, its end would never be counted: then it must not be counted at all. */
+BPF_CALLED bool state_callback_set(struct tcp_sock *tp)
+{
+	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
+
+	return bpf_setsockopt(tp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags)) == 0;
+}
+
+BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *transport,
+				const struct sighting *sighting, const struct sipkeep_config *cfg, __u32 state)
+{
+	struct sipkeep_policy_stats *mine = policy_stats_get(sighting->key.policy);
+	const struct sipkeep_policy *policy = policy_get(cfg, sighting->key.policy);
+	struct places places = {};
+	bool failed = false;
+
+	if (!mine || !policy || !state_callback_set(tp))
+		return;
+	places.key = sighting->key;
+	places_force(&places);
+	transport->source = sighting->key;
+	transport->flags = places.flags | SIPKEEP_TRANSPORT_ADOPTED;
+	transport->direction = sighting->direction;
+	transport->cookie = bpf_get_socket_cookie(tp);
+	transport->connected_ns = bpf_ktime_get_ns();
+	transport->phase = SIPKEEP_PHASE_CONNECTED;
+	mine->connected++;
+	if (policy->keepalive_set) {
+		transport->enforce = keepalive_enforced(cfg, policy);
+		if (!cfg->observe)
+			KEEPALIVE_SET(tp, policy, failed);
+		keepalive_count(sighting->key.policy, failed);
+	}
+	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+	if (state == BPF_TCP_ESTABLISHED)
+		return;
+	/* Half closed before we came: it must still have its `disconnected`. */
+	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
+	if (state == BPF_TCP_CLOSE_WAIT || state == BPF_TCP_LAST_ACK) {
+		transport->reason = SIPKEEP_REASON_PEER_FIN;
+		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
+	} else if (state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2) {
+		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
+		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
+	}
+	mine->disconnected++;
+	if (transport->reason < SIPKEEP_REASON_MAX)
+		mine->teardowns[transport->reason]++;
+	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+}
+
+/* The running policies want it in another source: counted there, then no more where it was. */
+BPF_CALLED void move_transport(struct sipkeep_transport *transport, const struct sighting *sighting)
+{
+	struct places places = {};
+
+	places.key = sighting->key;
+	places_force(&places);
+	places_release(transport);
+	transport->source = sighting->key;
+	transport->flags |= places.flags;
+}
+
+/* The running policy's keepalive, for a transport that another one (or observe mode) may have begun under. */
+BPF_CALLED void refresh_keepalive(struct tcp_sock *tp, struct sipkeep_transport *transport,
+				  const struct sipkeep_config *cfg)
+{
+	const struct sipkeep_policy *policy = policy_get(cfg, transport->source.policy);
+	bool failed = false;
+
+	if (!policy)
+		return;
+	transport->enforce = keepalive_enforced(cfg, policy);
+	if (!cfg->observe)
+		KEEPALIVE_SET(tp, policy, failed);
+	if (failed)
+		keepalive_count(transport->source.policy, failed);
+}
+
+BPF_CALLED void adopt_listener(struct tcp_sock *tp, const struct sipkeep_config *cfg)
+{
+	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
+	struct sipkeep_transport *transport;
+	struct sipkeep_listener_key key = {};
+	struct sipkeep_tuple tuple;
+	__u32 one = 1, *shares;
+
+	tuple_from_sock(&tuple, skc);
+	if (!port_is_guarded(cfg, tuple.local_port))
+		return;
+	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER || !state_callback_set(tp))
+		return;
+	transport->phase = SIPKEEP_PHASE_LISTENER;
+	transport->cookie = bpf_get_socket_cookie(tp);
+	key.netns_cookie = skc->skc_net.net->net_cookie;
+	key.addr = tuple.local;
+	key.port = tuple.local_port;
+	shares = bpf_map_lookup_elem(&listeners, &key);
+	if (shares)
+		__sync_fetch_and_add(shares, 1);
+	else
+		bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST);
+}
+
+SEC("iter/tcp")
+int on_adopt(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	const struct sipkeep_config *cfg = config_get();
+	struct sipkeep_transport *transport;
+	struct sighting sighting = {};
+	struct tcp_sock *tp;
+	__u32 state;
+
+	if (!skc || !cfg)
+		return 0;
+	state = skc->skc_state;
+	if (state != BPF_TCP_LISTEN && !state_is_open(state))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (!tp || !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
+		return 0;
+	if (state == BPF_TCP_LISTEN) {
+		adopt_listener(tp, cfg);
+		return 0;
+	}
+	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
+	tuple_from_sock(&sighting.tuple, skc);
+	sight(&sighting, cfg, transport, skc->skc_net.net->net_cookie);
+	if (sighting.policy < 0)
+		return 0;
+	if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTED) {
+		if (!key_equal(&transport->source, &sighting.key))
+			move_transport(transport, &sighting);
+		refresh_keepalive(tp, transport, cfg);
+		return 0;
+	}
+	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (transport)
+		adopt_transport(tp, transport, &sighting, cfg, state);
+	return 0;
+}
+
+BPF_CALLED void list_keepalive(struct tcp_sock *tp, struct sipkeep_listing *listing)
+{
+	int value = 0;
+
+	if (!bpf_getsockopt(tp, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof(value)))
+		listing->keepalive = value != 0;
+	if (!bpf_getsockopt(tp, SOL_TCP, TCP_KEEPIDLE, &value, sizeof(value)))
+		listing->keepidle = value;
+	if (!bpf_getsockopt(tp, SOL_TCP, TCP_KEEPINTVL, &value, sizeof(value)))
+		listing->keepintvl = value;
+	if (!bpf_getsockopt(tp, SOL_TCP, TCP_KEEPCNT, &value, sizeof(value)))
+		listing->keepcnt = value;
+	if (!bpf_getsockopt(tp, SOL_TCP, TCP_USER_TIMEOUT, &value, sizeof(value)))
+		listing->user_timeout_ms = value;
+}
+
+SEC("iter/tcp")
+int on_list(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *skc = ctx->sk_common;
+	struct seq_file *seq = ctx->meta->seq;
+	const struct sipkeep_config *cfg = config_get();
+	struct sipkeep_transport *transport;
+	struct sipkeep_listing listing = {};
+	struct sighting sighting = {};
+	struct tcp_sock *tp;
+	__u32 state;
+
+	if (!skc || !cfg)
+		return 0;
+	state = skc->skc_state;
+	if (state != BPF_TCP_LISTEN && !state_is_open(state))
+		return 0;
+	tp = bpf_skc_to_tcp_sock(skc);
+	if (!tp || !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
+		return 0;
+	tuple_from_sock(&sighting.tuple, skc);
+	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
+	if (state == BPF_TCP_LISTEN) {
+		listing.listener = 1;
+		listing.guarded = port_is_guarded(cfg, sighting.tuple.local_port);
+	} else {
+		sight(&sighting, cfg, transport, skc->skc_net.net->net_cookie);
+		listing.guarded = sighting.policy >= 0;
+		listing.expected = sighting.key;
+		listing.now_ns = bpf_ktime_get_ns();
+		listing.idle_ns = idle_ns(cfg, tp);
+		listing.bytes_in = tp->bytes_received;
+		listing.bytes_out = tp->bytes_sent - tp->bytes_retrans;
+		list_keepalive(tp, &listing);
+	}
+	if (transport)
+		listing.transport = *transport;
+	if (!listing.guarded && !transport)
+		return 0;
+	listing.tuple = sighting.tuple;
+	listing.state = state;
+	bpf_seq_write(seq, &listing, sizeof(listing));
+	return 0;
+}

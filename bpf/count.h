@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * count.h: taking, settling and giving back places. The only code that changes a count word.
+ *
+ *   places_take()    a handshake's final ACK, a connect(): one compare-and-swap decides and reserves
+ *   places_settle()  it became a transport: reserved -> active
+ *   places_undo()    it came to nothing
+ *   places_force()   counted without asking (adopted, or established without having been seen before)
+ *   places_release() the transport is gone
+ */
+#ifndef SIPKEEP_COUNT_H
+#define SIPKEEP_COUNT_H
+
+#include "event.h"
+
+/* Compare-and-swap rounds before giving up; each lost round is another CPU's success. */
+#define COUNT_ROUNDS 16
+
+/* Idle sources are removed by sweep.bpf.c; between its mark and the removal the key can't be used for a moment. */
+#define GONE_ROUNDS 4
+
+#define ONE_SECOND_NS 1000000000ULL
+
+BPF_INLINE __u64 count_load(const __u64 *word)
+{
+	return *(const volatile __u64 *)word;
+}
+
+BPF_GLOBAL int place_take(__u64 *word, __u64 tag, __u32 limit)
+{
+	if (!word)
+		return PLACE_GONE;
+	for (int i = 0; i < COUNT_ROUNDS; i++) {
+		__u64 seen = count_load(word);
+		enum place place = count_place(seen, tag, limit);
+
+		if (place != PLACE_FREE)
+			return place;
+		if (__sync_val_compare_and_swap(word, seen, seen + SIPKEEP_RESERVED_ONE) == seen)
+			return PLACE_FREE;
+	}
+	return PLACE_DOUBT;
+}
+
+/* Tells, at most once a second, that a source could not be counted. */
+BPF_GLOBAL int full_report(struct sipkeep_shared *all, __u64 now)
+{
+	struct sipkeep_record *record;
+	__u64 last;
+
+	if (!all)
+		return 0;
+	last = all->full_reported_ns;
+	if (now - last < ONE_SECOND_NS || __sync_val_compare_and_swap(&all->full_reported_ns, last, now) != last)
+		return 0;
+	record = record_begin(SIPKEEP_EVENT_FULL);
+	if (record)
+		record_submit(record);
+	return 0;
+}
+
+/* The source's entry, made if need be; NULL when the map is full (counted, and told). */
+BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key)
+{
+	struct sipkeep_source fresh = {}, *source;
+	struct sipkeep_stats *mine;
+
+	if (!key)
+		return NULL;
+	source = bpf_map_lookup_elem(&sources, key);
+	if (source)
+		return source;
+	fresh.count = source_tag(key);
+	bpf_map_update_elem(&sources, key, &fresh, BPF_NOEXIST);
+	source = bpf_map_lookup_elem(&sources, key);
+	if (source)
+		return source;
+	mine = stats_get();
+	if (mine)
+		mine->map_full++;
+	full_report(shared_get(), bpf_ktime_get_ns());
+	return NULL;
+}
+
+BPF_GLOBAL bool rate_take(struct sipkeep_source *source, const struct sipkeep_policy *policy, __u64 now)
+{
+	if (!source || !policy)
+		return false;
+	for (int i = 0; i < COUNT_ROUNDS; i++) {
+		__u64 seen = count_load(&source->tat_ns);
+		__u64 next = rate_next(seen, now, policy->rate_interval_ns, policy->rate_burst_ns);
+
+		if (!next)
+			return false;
+		if (__sync_val_compare_and_swap(&source->tat_ns, seen, next) == seen)
+			return true;
+	}
+	return false;
+}
+
+/* What a connection holds, between places_take() and places_settle() or places_undo(). */
+struct places {
+	struct sipkeep_source_key key;
+	__u64 rate_ns;
+	__u8 flags; /* SIPKEEP_TRANSPORT_IN_* */
+};
+
+enum verdict {
+	ADMIT,
+	REFUSE, /* with a cause */
+	DEFER,	/* the last place is in doubt: let it ask again */
+};
+
+BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
+{
+	return bpf_map_lookup_elem(&policy_counts, &id);
+}
+
+BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *key)
+{
+	return bpf_map_lookup_elem(&sources, key);
+}
+
+BPF_GLOBAL int places_undo(const struct places *places)
+{
+	if (!places)
+		return 0;
+	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
+		struct sipkeep_source *source = source_find(&places->key);
+
+		if (source) {
+			if (places->rate_ns)
+				__sync_fetch_and_add(&source->tat_ns, -places->rate_ns);
+			__sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE);
+		}
+	}
+	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
+		struct sipkeep_policy_count *count = policy_count_get(places->key.policy);
+
+		if (count)
+			__sync_fetch_and_add(&count->count, -SIPKEEP_RESERVED_ONE);
+	}
+	return 0;
+}
+
+/*
+ * One more for places->key.source: takes its place in the source and in the policy, or tells why not. `force` takes
+ * them over the limit too and only names the cause (observe mode, exempt sources).
+ */
+BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
+{
+	const struct sipkeep_config *cfg = config_get();
+	struct sipkeep_policy_count *count;
+	struct sipkeep_source *source = NULL;
+	__u64 tag, now = bpf_ktime_get_ns();
+	int place = PLACE_GONE;
+
+	if (!places || !policy || !ret_cause || !cfg)
+		return DEFER;
+	*ret_cause = SIPKEEP_REFUSED_NONE;
+	places->flags = 0;
+	places->rate_ns = 0;
+	tag = source_tag(&places->key);
+	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
+		source = source_make(&places->key);
+		if (!source)
+			break;
+		place = place_take(&source->count, tag, policy->max_connections_per_source);
+	}
+	if (!source) {
+		*ret_cause = SIPKEEP_REFUSED_FULL;
+		if (cfg->on_full_refuse && !force)
+			return REFUSE;
+	} else {
+		if (place != PLACE_FREE) {
+			if (place == PLACE_TAKEN)
+				*ret_cause = SIPKEEP_REFUSED_SOURCE;
+			if (!force)
+				return place == PLACE_TAKEN ? REFUSE : DEFER;
+			place = place_take(&source->count, tag, 0);
+			if (place != PLACE_FREE)
+				return DEFER;
+		}
+		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
+	}
+
+	count = policy_count_get(places->key.policy);
+	if (!count)
+		goto undo;
+	place = place_take(&count->count, 0, policy->max_connections);
+	if (place != PLACE_FREE) {
+		if (place == PLACE_TAKEN)
+			*ret_cause = SIPKEEP_REFUSED_POLICY;
+		if (!force)
+			goto undo;
+		place = place_take(&count->count, 0, 0);
+		if (place != PLACE_FREE)
+			goto undo;
+	}
+	places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
+
+	if (policy->rate_interval_ns && source) {
+		if (rate_take(source, policy, now)) {
+			places->rate_ns = policy->rate_interval_ns;
+		} else {
+			*ret_cause = SIPKEEP_REFUSED_RATE;
+			place = PLACE_TAKEN;
+			if (!force)
+				goto undo;
+		}
+	}
+	return ADMIT;
+
+undo:
+	places_undo(places);
+	places->flags = 0;
+	return place == PLACE_TAKEN ? REFUSE : DEFER;
+}
+
+BPF_GLOBAL int source_peak(struct sipkeep_source *source)
+{
+	__u32 active;
+
+	if (!source)
+		return 0;
+	active = count_active(count_load(&source->count));
+	for (int i = 0; i < COUNT_ROUNDS; i++) {
+		__u32 peak = *(volatile __u32 *)&source->peak;
+
+		if (active <= peak || __sync_val_compare_and_swap(&source->peak, peak, active) == peak)
+			return 0;
+	}
+	return 0;
+}
+
+/* word_change: what settling or forcing adds to both words. */
+BPF_GLOBAL int places_active(const struct places *places, __u64 word_change)
+{
+	struct sipkeep_policy_stats *mine;
+
+	if (!places)
+		return 0;
+	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
+		struct sipkeep_source *source = source_find(&places->key);
+
+		if (source) {
+			__sync_fetch_and_add(&source->count, word_change);
+			__sync_fetch_and_add(&source->admitted, 1);
+			source->last_seen_ns = bpf_ktime_get_ns();
+			source_peak(source);
+		}
+	}
+	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
+		struct sipkeep_policy_count *count = policy_count_get(places->key.policy);
+
+		if (count)
+			__sync_fetch_and_add(&count->count, word_change);
+	}
+	mine = policy_stats_get(places->key.policy);
+	if (mine) {
+		mine->admitted++;
+		if (!(places->flags & SIPKEEP_TRANSPORT_IN_SOURCE))
+			mine->uncounted++;
+	}
+	return 0;
+}
+
+BPF_INLINE void places_settle(const struct places *places)
+{
+	places_active(places, SIPKEEP_ACTIVE_ONE - SIPKEEP_RESERVED_ONE);
+}
+
+/* Counts in places->key whatever the limits say; a full map leaves it uncounted, which is counted and shown. */
+BPF_GLOBAL int places_force(struct places *places)
+{
+	struct sipkeep_policy_count *count;
+	struct sipkeep_source *source = NULL;
+	int place = PLACE_GONE;
+	__u64 tag;
+
+	if (!places)
+		return 0;
+	places->flags = 0;
+	places->rate_ns = 0;
+	tag = source_tag(&places->key);
+	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
+		source = source_make(&places->key);
+		if (!source)
+			break;
+		place = place_take(&source->count, tag, 0);
+	}
+	if (source && place == PLACE_FREE)
+		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
+	count = policy_count_get(places->key.policy);
+	if (count && place_take(&count->count, 0, 0) == PLACE_FREE)
+		places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
+	places_settle(places);
+	return 0;
+}
+
+/* The transport's active places are free again. */
+BPF_GLOBAL int places_release(struct sipkeep_transport *transport)
+{
+	if (!transport)
+		return 0;
+	if (transport->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
+		struct sipkeep_source *source = source_find(&transport->source);
+
+		if (source) {
+			source->last_seen_ns = bpf_ktime_get_ns();
+			__sync_fetch_and_add(&source->count, -SIPKEEP_ACTIVE_ONE);
+		}
+	}
+	if (transport->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
+		struct sipkeep_policy_count *count = policy_count_get(transport->source.policy);
+
+		if (count)
+			__sync_fetch_and_add(&count->count, -SIPKEEP_ACTIVE_ONE);
+	}
+	transport->flags &= ~(SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY);
+	return 0;
+}
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * match.h: the pure decisions: what source a connection belongs to, is there a place for it, may it come now.
+ * No helper and no map: compiles as BPF and as host C, so that the unit tests call the very same code.
+ */
+#ifndef SIPKEEP_MATCH_H
+#define SIPKEEP_MATCH_H
+
+#include "sipkeep.h"
+
+#define MATCH static inline __attribute__((always_inline))
+
+MATCH _Bool addr_is_ipv4(const struct sipkeep_addr *addr)
+{
+	const __u32 *word = (const __u32 *)addr;
+
+	return word[0] == 0 && word[1] == 0 && addr->b[8] == 0 && addr->b[9] == 0 && addr->b[10] == 0xff &&
+	       addr->b[11] == 0xff;
+}
+
+/* ipv4: in network order. */
+MATCH void addr_from_ipv4(struct sipkeep_addr *addr, __u32 ipv4)
+{
+	__u32 *word = (__u32 *)addr;
+
+	word[0] = 0;
+	word[1] = 0;
+	word[2] = 0;
+	addr->b[10] = 0xff;
+	addr->b[11] = 0xff;
+	word[3] = ipv4;
+}
+
+/* Keeps the first `bits` (0..128) of addr, zeroes the rest. */
+MATCH void addr_mask(struct sipkeep_addr *addr, __u32 bits)
+{
+	for (__u32 i = 0; i < 16; i++) {
+		__u32 first = i * 8;
+
+		if (bits <= first)
+			addr->b[i] = 0;
+		else if (bits < first + 8)
+			addr->b[i] &= (__u8)(0xff00 >> (bits - first));
+	}
+}
+
+MATCH _Bool tuple_equal(const struct sipkeep_tuple *a, const struct sipkeep_tuple *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	for (__u32 i = 0; i < sizeof(*a) / 8; i++)
+		if (x[i] != y[i])
+			return 0;
+	return 1;
+}
+
+/* Bits of the 16-byte form that make up the source by this policy. */
+MATCH __u32 source_bits(const struct sipkeep_policy *policy, const struct sipkeep_addr *addr)
+{
+	return addr_is_ipv4(addr) ? 96U + policy->source_prefix_ipv4 : policy->source_prefix_ipv6;
+}
+
+/* The hash of a source's key that its count word carries. Never 0 bits of meaning: any value is a good tag. */
+MATCH __u64 source_tag(const struct sipkeep_source_key *key)
+{
+	const __u64 *word = (const __u64 *)key;
+	__u64 hash = 0x9e3779b97f4a7c15ULL;
+
+	for (__u32 i = 0; i < sizeof(*key) / 8; i++) {
+		hash ^= word[i];
+		hash *= 0xff51afd7ed558ccdULL;
+		hash ^= hash >> 32;
+	}
+	return hash & SIPKEEP_TAG_MASK;
+}
+
+MATCH __u32 count_active(__u64 word)
+{
+	return (__u32)(word & 0xffffff);
+}
+
+MATCH __u32 count_reserved(__u64 word)
+{
+	return (__u32)(word >> 24) & 0xffff;
+}
+
+enum place {
+	PLACE_FREE,
+	PLACE_TAKEN, /* the limit is reached by established connections */
+	PLACE_DOUBT, /* reached only with reservations that may yet come to nothing */
+	PLACE_GONE,  /* the word isn't this source's (any more): look it up again */
+};
+
+/* May one more come in? limit 0: no limit. */
+MATCH enum place count_place(__u64 word, __u64 tag, __u32 limit)
+{
+	if ((word & (SIPKEEP_DEAD | SIPKEEP_TAG_MASK)) != tag)
+		return PLACE_GONE;
+	if (count_reserved(word) == 0xffff || count_active(word) == 0xffffff)
+		return PLACE_DOUBT; /* the fields must not overflow into each other */
+	if (limit == 0)
+		return PLACE_FREE;
+	if (count_active(word) >= limit)
+		return PLACE_TAKEN;
+	return count_active(word) + count_reserved(word) < limit ? PLACE_FREE : PLACE_DOUBT;
+}
+
+/*
+ * The rate limit is a token bucket kept as one time (GCRA): tat, when the bucket will be full again. A connection
+ * moves it by `interval`; it may not be further ahead of now than `burst`. Returns the new tat, 0 when refused.
+ */
+MATCH __u64 rate_next(__u64 tat_ns, __u64 now_ns, __u64 interval_ns, __u64 burst_ns)
+{
+	__u64 next = (tat_ns > now_ns ? tat_ns : now_ns) + interval_ns;
+
+	return next - now_ns <= burst_ns ? next : 0;
+}
+
+#endif

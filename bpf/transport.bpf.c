@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * transport.bpf.c: sockops. A transport's keepalive, its place in the counts and its life.
+ *
+ * What the kernel does (seen on 6.18): PASSIVE_ESTABLISHED comes with the state still SYN_RECV, in the same softirq
+ * and so on the same CPU as the final ACK's pass through cgroup_skb/ingress; the state callback runs before the state
+ * changes, so the socket's addresses and counters are still there; CLOSE is entered on the way to TIME_WAIT and from
+ * a FIN_WAIT2 orphan, and may be entered twice. All callbacks run under the socket's lock, which also guards its
+ * storage.
+ */
+#include "life.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* The place the final ACK took on this CPU a moment ago, if it was this connection's. */
+BPF_CALLED bool pending_claim(const struct sipkeep_tuple *tuple, struct places *places)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+	__u64 token;
+
+	if (!pending || !tuple || !places)
+		return false;
+	token = count_load(&pending->token);
+	if (!token || !tuple_equal(&pending->tuple, tuple))
+		return false;
+	places->key = pending->source;
+	places->flags = pending->flags;
+	places->rate_ns = pending->rate_ns;
+	return __sync_val_compare_and_swap(&pending->token, token, 0) == token;
+}
+
+/* The transport is established and in the counts: its storage, its keepalive, its first event. */
+BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transport *transport,
+				       const struct places *places, struct tcp_sock *tp)
+{
+	const struct sipkeep_config *cfg = config_get();
+	const struct sipkeep_policy *policy;
+	struct sipkeep_policy_stats *mine;
+	bool failed = false;
+
+	if (!cfg || !transport || !places || !tp)
+		return;
+	transport->source = places->key;
+	transport->flags = places->flags & (SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY);
+	transport->cookie = bpf_get_socket_cookie(ctx);
+	transport->connected_ns = bpf_ktime_get_ns();
+	transport->phase = SIPKEEP_PHASE_CONNECTED;
+	transport->reason = SIPKEEP_REASON_UNKNOWN;
+	transport->closed_by = SIPKEEP_CLOSED_BY_UNKNOWN;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	mine = policy_stats_get(places->key.policy);
+	if (mine)
+		mine->connected++;
+	policy = policy_get(cfg, places->key.policy);
+	if (policy && policy->keepalive_set) {
+		transport->enforce = keepalive_enforced(cfg, policy);
+		if (!cfg->observe)
+			KEEPALIVE_SET(ctx, policy, failed);
+		keepalive_count(places->key.policy, failed);
+	}
+	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+}
+
+/* Established without having passed admit.bpf.c or connect.bpf.c: counted all the same, if a policy matches. */
+BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple *tuple, __u32 direction)
+{
+	const struct sipkeep_config *cfg = config_get();
+	const struct sipkeep_policy *policy;
+	struct sipkeep_stats *mine;
+	int id;
+
+	if (!cfg || !places || !tuple)
+		return false;
+	id = policy_match(cfg, &tuple->remote, direction,
+			  direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
+	if (id < 0)
+		return false;
+	policy = policy_get(cfg, id);
+	if (!policy)
+		return false;
+	if (direction == SIPKEEP_INBOUND)
+		source_key_inbound(&places->key, policy, id, &tuple->remote);
+	else
+		source_key_outbound(&places->key, id, &tuple->local, &tuple->remote, tuple->remote_port);
+	places_force(places);
+	mine = stats_get();
+	if (mine)
+		mine->overrun++;
+	return true;
+}
+
+/* A socket without storage can't be told apart at its end: its place is given back, the loss counted. */
+BPF_CALLED void storage_lost(const struct places *places)
+{
+	struct sipkeep_transport nothing = {};
+	struct sipkeep_policy_stats *policy;
+	struct sipkeep_stats *mine;
+
+	if (!places)
+		return;
+	nothing.source = places->key;
+	nothing.flags = places->flags;
+	places_release(&nothing);
+	policy = policy_stats_get(places->key.policy);
+	if (policy)
+		policy->uncounted++;
+	mine = stats_get();
+	if (mine)
+		mine->storage_failed++;
+}
+
+BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u32 direction)
+{
+	struct sipkeep_transport *transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct sipkeep_tuple tuple;
+	struct places places = {};
+
+	if (!tp)
+		return;
+	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
+	if (transport && (transport->phase == SIPKEEP_PHASE_RESERVED || transport->phase == SIPKEEP_PHASE_CONNECTING)) {
+		/* Two sockets that connect() to each other both end in PASSIVE_ESTABLISHED: the connect() decides. */
+		direction = SIPKEEP_OUTBOUND;
+		places.key = transport->source;
+		places.flags = transport->flags;
+		places_settle(&places);
+	} else if (direction == SIPKEEP_INBOUND && pending_claim(&tuple, &places)) {
+		places_settle(&places);
+	} else if (!places_unseen(&places, &tuple, direction)) {
+		return;
+	}
+	if (!transport)
+		transport = bpf_sk_storage_get(&transports, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!transport) {
+		storage_lost(&places);
+		return;
+	}
+	transport->direction = direction;
+	transport_begin(ctx, transport, &places, tp);
+}
+
+/* A connect() that connect.bpf.c let through: from its SYN on, the state callback tells of a failure. */
+BPF_CALLED void on_connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	struct sipkeep_transport *transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
+
+	if (!transport || transport->phase != SIPKEEP_PHASE_RESERVED)
+		return;
+	transport->phase = SIPKEEP_PHASE_CONNECTING;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+BPF_CALLED void listener_emit(enum sipkeep_event event, struct tcp_sock *tp, __u64 cookie)
+{
+	struct sipkeep_record *record = record_begin(event);
+	struct sipkeep_tuple tuple;
+
+	if (!record)
+		return;
+	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
+	record_tuple(record, &tuple);
+	record->cookie = cookie;
+	record->direction = SIPKEEP_INBOUND;
+	record_submit(record);
+}
+
+BPF_INLINE void listener_key(struct sipkeep_listener_key *key, struct tcp_sock *tp)
+{
+	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
+	struct sipkeep_tuple tuple;
+
+	tuple_from_sock(&tuple, skc);
+	__builtin_memset(key, 0, sizeof(*key));
+	key->netns_cookie = skc->skc_net.net->net_cookie;
+	key->addr = tuple.local;
+	key->port = tuple.local_port;
+}
+
+BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	const struct sipkeep_config *cfg = config_get();
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct sipkeep_transport *transport;
+	struct sipkeep_listener_key key;
+	__u32 one = 1, *shares;
+
+	if (!cfg || !tp || !port_is_guarded(cfg, ctx->local_port))
+		return;
+	transport = bpf_sk_storage_get(&transports, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!transport)
+		return;
+	transport->phase = SIPKEEP_PHASE_LISTENER;
+	transport->cookie = bpf_get_socket_cookie(ctx);
+	listener_key(&key, tp);
+	shares = bpf_map_lookup_elem(&listeners, &key);
+	if (shares)
+		__sync_fetch_and_add(shares, 1);
+	else
+		bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	listener_emit(SIPKEEP_EVENT_LISTENER_UP, tp, transport->cookie);
+}
+
+BPF_CALLED void listener_end(struct sipkeep_transport *transport, struct tcp_sock *tp)
+{
+	struct sipkeep_listener_key key;
+	__u32 *shares;
+
+	if (!transport || !tp)
+		return;
+	listener_key(&key, tp);
+	shares = bpf_map_lookup_elem(&listeners, &key);
+	if (shares && __sync_fetch_and_add(shares, -1) <= 1)
+		bpf_map_delete_elem(&listeners, &key);
+	transport->phase = SIPKEEP_PHASE_NONE;
+	listener_emit(SIPKEEP_EVENT_LISTENER_DOWN, tp, transport->cookie);
+}
+
+/* Who ended it first, from the state it goes to. */
+BPF_CALLED void disconnect_reason(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
+{
+	int error;
+
+	if (!transport || !tp)
+		return;
+	error = tp->inet_conn.icsk_inet.sk.sk_err;
+	if (state == BPF_TCP_CLOSE_WAIT) {
+		transport->reason = SIPKEEP_REASON_PEER_FIN;
+		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
+	} else if (state == BPF_TCP_FIN_WAIT1) {
+		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
+		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
+	} else if (error == ECONNRESET || error == EPIPE) {
+		transport->reason = SIPKEEP_REASON_PEER_RESET;
+		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
+	} else if (error == 0) {
+		transport->reason = SIPKEEP_REASON_LOCAL_RESET;
+		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
+	}
+}
+
+BPF_CALLED void on_disconnect(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
+{
+	struct sipkeep_policy_stats *mine;
+
+	if (!transport || !tp)
+		return;
+	disconnect_reason(transport, tp, state);
+	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
+	mine = policy_stats_get(transport->source.policy);
+	if (mine && transport->reason < SIPKEEP_REASON_MAX) {
+		mine->disconnected++;
+		mine->teardowns[transport->reason]++;
+	}
+	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+}
+
+BPF_CALLED void on_destroy(struct sipkeep_transport *transport, struct tcp_sock *tp)
+{
+	struct sipkeep_policy_stats *mine;
+
+	if (!transport || !tp)
+		return;
+	transport->phase = SIPKEEP_PHASE_DESTROYED;
+	places_release(transport);
+	mine = policy_stats_get(transport->source.policy);
+	if (mine)
+		mine->destroyed++;
+	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp);
+}
+
+BPF_CALLED void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	__u32 next = ctx->args[1];
+	struct sipkeep_transport *transport;
+	struct places places = {};
+	struct tcp_sock *tp;
+
+	if (next != BPF_TCP_CLOSE && next != BPF_TCP_CLOSE_WAIT && next != BPF_TCP_FIN_WAIT1)
+		return;
+	transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!transport || !tp)
+		return;
+	if (transport->phase == SIPKEEP_PHASE_CONNECTED)
+		on_disconnect(transport, tp, next);
+	if (next != BPF_TCP_CLOSE)
+		return;
+	if (transport->phase == SIPKEEP_PHASE_DISCONNECTED) {
+		on_destroy(transport, tp);
+	} else if (transport->phase == SIPKEEP_PHASE_CONNECTING) {
+		places.key = transport->source;
+		places.flags = transport->flags;
+		places_undo(&places);
+		transport->flags = 0;
+		transport->phase = SIPKEEP_PHASE_NONE;
+	} else if (transport->phase == SIPKEEP_PHASE_LISTENER) {
+		listener_end(transport, tp);
+	}
+}
+
+SEC("sockops")
+int on_sockops(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!sk)
+		return 1;
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_established(ctx, sk, SIPKEEP_INBOUND);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_established(ctx, sk, SIPKEEP_OUTBOUND);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		on_state(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		on_connecting(ctx, sk);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		on_listen(ctx, sk);
+		break;
+	}
+	return 1;
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <stdio.h>
+#include "command.h"
+#include "follow.h"
+#include "reader.h"
+
+static int print_line(void *arg, const char *text, size_t length)
+{
+	(void)arg;
+	return fwrite(text, 1, length, stdout) == length ? 0 : -errno;
+}
+
+int cmd_events(struct command_context *context, const struct command *self, int argc, char **argv)
+{
+	static const struct option own[] = { { "follow", no_argument, NULL, 'f' }, {} };
+	struct datapath datapath CLEANUP_DATAPATH;
+	struct failure failure = { "" };
+	struct reader *reader;
+	bool follow = false;
+	int option, err;
+
+	datapath_init(&datapath);
+	while ((option = command_option(context, self, own, "f", argc, argv)) != -1) {
+		if (option != 'f')
+			return option == COMMAND_HELP ? SIPKEEP_EXIT_DONE : SIPKEEP_EXIT_USAGE;
+		follow = true;
+	}
+	err = command_no_operands(self, argc, argv);
+	if (err)
+		return err;
+	if (follow)
+		follow_block_signals();
+	err = command_open(context, false, &datapath);
+	if (err)
+		return err;
+	if (follow) {
+		err = follow_events(&datapath, NULL, NULL, false, &failure);
+	} else {
+		err = reader_open(&datapath, print_line, NULL, &reader, &failure);
+		if (!err) {
+			err = reader_poll(reader);
+			reader_close(reader);
+		}
+	}
+	if (err < 0 && err != -EPIPE)
+		return command_fail(context, &failure, SIPKEEP_EXIT_FAILED);
+	return err == -EPIPE ? SIPKEEP_EXIT_DONE : command_flush();
+}

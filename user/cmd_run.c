@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* cmd_run.c: load if need be, say what is attached, then follow the events. Enforcement doesn't depend on it living. */
+#include <errno.h>
+#include <stdio.h>
+#include "command.h"
+#include "follow.h"
+#include "loading.h"
+#include "status.h"
+
+enum { OPT_UNLOAD_AT_EXIT = 256 };
+
+struct run {
+	struct command_context *context;
+	struct loading_options options;
+	bool unload_at_exit;
+	bool loaded_here;
+};
+
+static void change_print(void *arg, const char *text)
+{
+	(void)arg;
+	fprintf(stderr, "%s\n", text);
+}
+
+/* SIGHUP. What is wrong with the config is told, and nothing changes. */
+static void run_reload(void *arg)
+{
+	struct run *run = arg;
+	struct policy_set set CLEANUP_POLICY_SET = {};
+	struct datapath datapath CLEANUP_DATAPATH;
+	struct failure failure;
+	int changes;
+
+	datapath_init(&datapath);
+	if (loading_config(run->context, &run->options, &set) || command_open(run->context, true, &datapath))
+		return;
+	changes = loading_apply(&datapath, &set, false, change_print, NULL, &failure);
+	if (changes < 0)
+		command_error("%s", failure.text);
+	else
+		fprintf(stderr, "applied %s: %d %s\n", run->context->config_path, changes,
+			changes == 1 ? "change" : "changes");
+}
+
+static int run_load(struct run *run)
+{
+	struct policy_set set CLEANUP_POLICY_SET = {};
+	struct failure failure;
+	int err = loading_config(run->context, &run->options, &set);
+
+	if (err)
+		return err;
+	err = datapath_load(run->context->instance, &set, &failure);
+	if (err && err != -EEXIST)
+		return command_fail(run->context, &failure, SIPKEEP_EXIT_FAILED);
+	run->loaded_here = !err;
+	return SIPKEEP_EXIT_DONE;
+}
+
+static int run_options(struct run *run, const struct command *self, int argc, char **argv)
+{
+	static const struct option own[] = {
+		LOADING_LONG_OPTIONS, { "unload-at-exit", no_argument, NULL, OPT_UNLOAD_AT_EXIT }, {} };
+	int option;
+
+	while ((option = command_option(run->context, self, own, NULL, argc, argv)) != -1) {
+		if (option == OPT_UNLOAD_AT_EXIT)
+			run->unload_at_exit = true;
+		else if (!loading_option(&run->options, option, optarg))
+			return option == COMMAND_HELP ? SIPKEEP_EXIT_DONE : SIPKEEP_EXIT_USAGE;
+	}
+	return command_no_operands(self, argc, argv) ?: -1;
+}
+
+int cmd_run(struct command_context *context, const struct command *self, int argc, char **argv)
+{
+	struct run run = { .context = context };
+	struct datapath datapath CLEANUP_DATAPATH;
+	struct failure failure = { "" };
+	int err, exit_code;
+
+	datapath_init(&datapath);
+	exit_code = run_options(&run, self, argc, argv);
+	if (exit_code >= 0)
+		return exit_code;
+	follow_block_signals();
+	exit_code = run_load(&run);
+	exit_code = exit_code ? exit_code : command_open(context, false, &datapath);
+	if (exit_code)
+		return exit_code;
+	/* stdout is for events alone when it is read by a program. */
+	if (!context->json)
+		status_print(context, &datapath);
+	fflush(stdout);
+	err = follow_events(&datapath, run_reload, &run, true, &failure);
+	datapath_close(&datapath);
+	exit_code = err && err != -EPIPE ? command_fail(context, &failure, SIPKEEP_EXIT_FAILED) : SIPKEEP_EXIT_DONE;
+	if (run.unload_at_exit && run.loaded_here) {
+		if (datapath_unload(context->instance, &failure))
+			return command_fail(context, &failure, SIPKEEP_EXIT_FAILED);
+		fprintf(stderr, "unloaded instance '%s'\n", context->instance);
+	}
+	return exit_code;
+}

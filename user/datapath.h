@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * datapath.h: the one owner of the BPF objects: load, attach, pin, lock, unload; and the programs a verb runs.
+ *
+ * An instance lives in HOST_BPFFS/sipkeep/NAME, as pins: its maps under their names, its links as link_*, the programs
+ * that verbs run as prog_*. `meta` is pinned last: a directory without it is what an interrupted load left behind, and
+ * the next load or unload removes it.
+ */
+#ifndef SIPKEEP_DATAPATH_H
+#define SIPKEEP_DATAPATH_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include "failure.h"
+#include "policy.h"
+#include "sipkeep.h"
+
+enum datapath_map {
+	DATAPATH_CONFIG,
+	DATAPATH_POLICIES,
+	DATAPATH_POLICY_NAMES,
+	DATAPATH_RULES,
+	DATAPATH_EXEMPTS,
+	DATAPATH_GUARDED_PORTS,
+	DATAPATH_SOURCES,
+	DATAPATH_POLICY_COUNTS,
+	DATAPATH_POLICY_STATS,
+	DATAPATH_STATS,
+	DATAPATH_SHARED,
+	DATAPATH_TRANSPORTS,
+	DATAPATH_PENDINGS,
+	DATAPATH_CONDEMNED,
+	DATAPATH_LISTENERS,
+	DATAPATH_EVENTS,
+	DATAPATH_ABORTS,
+	DATAPATH_META, /* the last to be pinned */
+	DATAPATH_MAP_MAX,
+};
+
+struct datapath {
+	char dir[PATH_MAX];
+	int lock_fd;		    /* -1: not locked */
+	int maps[DATAPATH_MAP_MAX]; /* descriptors */
+	struct sipkeep_meta meta;   /* as read at open */
+};
+
+static inline void datapath_init(struct datapath *datapath)
+{
+	datapath->dir[0] = '\0';
+	datapath->lock_fd = -1;
+	for (int i = 0; i < DATAPATH_MAP_MAX; i++)
+		datapath->maps[i] = -1;
+}
+
+/* Letters, digits, '_', '-' and '.', not starting with '.', at most 64: it becomes a directory's name. */
+bool datapath_instance_ok(const char *instance);
+
+/*
+ * Loads, attaches to set->cgroups and to this network namespace, adopts what is open, pins. Either everything is there
+ * afterwards or nothing is. -EEXIST when the instance is loaded already.
+ */
+int datapath_load(const char *instance, const struct policy_set *set, struct failure *failure);
+
+/*
+ * Opens a loaded instance; with `lock`, waits up to two seconds to be the only writer. -ENOENT when it isn't loaded.
+ * datapath_close() it in any case but -ENOENT; a datapath_init()ed one may be closed.
+ */
+int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath, struct failure *failure);
+void datapath_close(struct datapath *datapath);
+#define CLEANUP_DATAPATH __attribute__((cleanup(datapath_close)))
+
+/* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
+int datapath_unload(const char *instance, struct failure *failure);
+
+/* Counts what is open and not counted, moves what the running policies count elsewhere. */
+int datapath_adopt(const struct datapath *datapath, struct failure *failure);
+
+/* Calls each() for every guarded socket of this network namespace until it returns non-zero. */
+int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const struct sipkeep_listing *listing),
+		  void *arg, struct failure *failure);
+
+/* Removes sources that hold nothing and weren't seen for idle_ns; *ret_removed may be NULL. */
+int datapath_sweep(const struct datapath *datapath, __u64 idle_ns, __u64 *ret_removed);
+
+/* Has the kernel emit what is untold of this source's refusals. */
+int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_key *key, __u32 cause);
+
+/*
+ * An exclusive flock() on the directory at path; waits up to two seconds, then -EBUSY with who holds it. doing: what the
+ * holder does ("the events are being read"). *ret_fd: close() it to release.
+ */
+int datapath_flock(const char *path, const char *doing, int *ret_fd, struct failure *failure);
+
+/* One line for each attached hook: "sockops at /system.slice/kamailio.service (program 41)". */
+int datapath_attached(const struct datapath *datapath,
+		      void (*each)(void *arg, const char *hook, const char *where, __u32 program_id), void *arg);
+
+/*
+ * What this kernel can do. Calls each() with a name, whether it is there, and what sipkeep does without it (essential
+ * ones: it can't run). Returns the number of essential ones that are missing. Needs no instance.
+ */
+int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool essential, const char *without),
+		   void *arg);
+
+/* A writable view of the instance's meta map (the reader's place in the sequence); munmap() it. NULL on failure. */
+struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath);
+
+#endif

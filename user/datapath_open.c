@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* datapath_open.c: a loaded instance: opening, locking and removing its pins, running its programs. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/magic.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include "datapath_internal.h"
+
+const char *const datapath_map_names[] = {
+	[DATAPATH_CONFIG] = "config",
+	[DATAPATH_POLICIES] = "policies",
+	[DATAPATH_POLICY_NAMES] = "policy_names",
+	[DATAPATH_RULES] = "rules",
+	[DATAPATH_EXEMPTS] = "exempts",
+	[DATAPATH_GUARDED_PORTS] = "guarded_ports",
+	[DATAPATH_SOURCES] = "sources",
+	[DATAPATH_POLICY_COUNTS] = "policy_counts",
+	[DATAPATH_POLICY_STATS] = "policy_stats",
+	[DATAPATH_STATS] = "stats",
+	[DATAPATH_SHARED] = "shared",
+	[DATAPATH_TRANSPORTS] = "transports",
+	[DATAPATH_PENDINGS] = "pendings",
+	[DATAPATH_CONDEMNED] = "condemned",
+	[DATAPATH_LISTENERS] = "listeners",
+	[DATAPATH_EVENTS] = "events",
+	[DATAPATH_ABORTS] = "aborts",
+	[DATAPATH_META] = "meta",
+};
+_Static_assert(sizeof(datapath_map_names) / sizeof(datapath_map_names[0]) == DATAPATH_MAP_MAX, "a name for each map");
+
+#define LOCK_TRIES 40
+#define LOCK_PAUSE_NS (50 * 1000 * 1000)
+
+/* Who holds a flock() on this inode: its pid from /proc/locks, 0 when it can't be told. */
+static int lock_holder(int fd)
+{
+	FILE *locks = fopen("/proc/locks", "re");
+	char line[256], device[64];
+	struct stat st;
+	int holder = 0;
+
+	if (!locks)
+		return 0;
+	if (fstat(fd, &st)) {
+		fclose(locks);
+		return 0;
+	}
+	snprintf(device, sizeof(device), "%02x:%02x:%lu", major(st.st_dev), minor(st.st_dev), (unsigned long)st.st_ino);
+	while (!holder && fgets(line, sizeof(line), locks)) {
+		char kind[16], where[64];
+		int pid;
+
+		if (sscanf(line, "%*s %15s %*s %*s %d %63s", kind, &pid, where) == 3 && !strcmp(kind, "FLOCK") &&
+		    !strcmp(where, device))
+			holder = pid;
+	}
+	fclose(locks);
+	return holder;
+}
+
+int datapath_flock(const char *path, const char *doing, int *ret_fd, struct failure *failure)
+{
+	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+	char by[64] = "another process";
+	int fd, holder;
+
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return failure_set(failure, -errno, "%s: %s", path, strerror(errno));
+	for (int i = 0; i < LOCK_TRIES; i++) {
+		if (!flock(fd, LOCK_EX | LOCK_NB)) {
+			*ret_fd = fd;
+			return 0;
+		}
+		nanosleep(&pause, NULL);
+	}
+	holder = lock_holder(fd);
+	close(fd);
+	if (holder)
+		snprintf(by, sizeof(by), "process %d", holder);
+	return failure_set(failure, -EBUSY, "%s: %s by %s; one at a time, wait for it to end", path, doing, by);
+}
+
+int datapath_lock(struct datapath *datapath, struct failure *failure)
+{
+	struct stat held, there;
+	int fd, err = datapath_flock(datapath->dir, "it is being changed", &fd, failure);
+
+	if (err)
+		return err;
+	/* An unload may have removed the directory while we waited for it. */
+	if (fstat(fd, &held) || stat(datapath->dir, &there) || held.st_ino != there.st_ino) {
+		close(fd);
+		return failure_set(failure, -EAGAIN, "%s was removed meanwhile; run it again", datapath->dir);
+	}
+	datapath->lock_fd = fd;
+	return 0;
+}
+
+static int pins_unlink(const char *dir, const char *prefix, struct failure *failure)
+{
+	DIR *listing = opendir(dir);
+	struct dirent *entry;
+	int err = 0;
+
+	if (!listing)
+		return failure_set(failure, -errno, "%s: %s", dir, strerror(errno));
+	while ((entry = readdir(listing))) {
+		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
+		    strncmp(entry->d_name, prefix, strlen(prefix)))
+			continue;
+		/* `reader` is a directory: the readers' lock */
+		if (unlinkat(dirfd(listing), entry->d_name, entry->d_type == DT_DIR ? AT_REMOVEDIR : 0) &&
+		    errno != ENOENT)
+			err = failure_set(failure, -errno, "%s/%s can't be removed: %s", dir, entry->d_name,
+					  strerror(errno));
+	}
+	closedir(listing);
+	return err;
+}
+
+int datapath_remove_pins(const char *dir, struct failure *failure)
+{
+	/* The gates first: a connection that none of them sees any more is still counted by sockops until it goes. */
+	static const char *const order[] = { "link_on_sk_lookup", "link_on_ingress", "link_on_connect", "link_", "" };
+
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++) {
+		int err = pins_unlink(dir, order[i], failure);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int map_open(struct datapath *datapath, enum datapath_map map, struct failure *failure)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	char path[PATH_MAX + 64];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%s", datapath->dir, datapath_map_names[map]);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return failure_set(failure, fd, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' removes it",
+				   path, strerror(-fd));
+	/* A program or another's map under our name? */
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, datapath_map_names[map], 15)) {
+		close(fd);
+		return failure_set(failure, -EINVAL, "%s is not a map of sipkeep's; the instance is damaged, "
+				   "'sipkeep unload' removes it", path);
+	}
+	datapath->maps[map] = fd;
+	return 0;
+}
+
+static int meta_check(struct datapath *datapath, struct failure *failure)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info), zero = 0;
+	int fd = datapath->maps[DATAPATH_META];
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) || info.value_size < sizeof(__u32))
+		return failure_set(failure, -EINVAL, "%s/meta can't be read", datapath->dir);
+	if (info.value_size == sizeof(datapath->meta) && !bpf_map_lookup_elem(fd, &zero, &datapath->meta) &&
+	    datapath->meta.abi == SIPKEEP_ABI)
+		return 0;
+	return failure_set(failure, -EPROTO, "the instance in %s was loaded by another version of sipkeep, with another "
+			   "layout of its maps; 'sipkeep unload' with that version (or this one), then load again",
+			   datapath->dir);
+}
+
+int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath, struct failure *failure)
+{
+	struct datapath datapath;
+	char path[PATH_MAX + 64];
+	struct statfs fs;
+	int err;
+
+	datapath_init(&datapath);
+	datapath_init(ret_datapath);
+	snprintf(datapath.dir, sizeof(datapath.dir), "%s/%s", DATAPATH_ROOT, instance);
+	if (statfs(HOST_BPFFS, &fs) || fs.f_type != BPF_FS_MAGIC)
+		return failure_set(failure, -ENOENT, "instance '%s' is not loaded: no bpffs is mounted at %s; "
+				   "'sipkeep load' mounts it and loads", instance, HOST_BPFFS);
+	snprintf(path, sizeof(path), "%s/meta", datapath.dir);
+	if (access(path, F_OK)) {
+		if (errno == EACCES)
+			return failure_set(failure, -EACCES, "%s can't be opened: %s; run it with sudo", datapath.dir,
+					   strerror(errno));
+		return failure_set(failure, -ENOENT, "instance '%s' is not loaded; 'sipkeep load' loads it", instance);
+	}
+	err = lock ? datapath_lock(&datapath, failure) : 0;
+	err = err ?: map_open(&datapath, DATAPATH_META, failure);
+	err = err ?: meta_check(&datapath, failure);
+	for (int i = 0; !err && i < DATAPATH_META; i++)
+		err = map_open(&datapath, i, failure);
+	if (err)
+		datapath_close(&datapath);
+	else
+		*ret_datapath = datapath;
+	return err;
+}
+
+void datapath_close(struct datapath *datapath)
+{
+	for (int i = 0; i < DATAPATH_MAP_MAX; i++)
+		if (datapath->maps[i] >= 0)
+			close(datapath->maps[i]);
+	if (datapath->lock_fd >= 0)
+		close(datapath->lock_fd);
+	datapath_init(datapath);
+}
+
+int datapath_unload(const char *instance, struct failure *failure)
+{
+	struct datapath datapath;
+	int err;
+
+	datapath_init(&datapath);
+	snprintf(datapath.dir, sizeof(datapath.dir), "%s/%s", DATAPATH_ROOT, instance);
+	if (access(datapath.dir, F_OK))
+		return errno == EACCES ?
+			       failure_set(failure, -EACCES, "%s: %s; run it with sudo", datapath.dir, strerror(errno)) :
+			       failure_set(failure, -ENOENT, "instance '%s' is not loaded", instance);
+	err = datapath_lock(&datapath, failure);
+	err = err ?: datapath_remove_pins(datapath.dir, failure);
+	if (!err && rmdir(datapath.dir))
+		err = failure_set(failure, -errno, "%s can't be removed: %s", datapath.dir, strerror(errno));
+	if (!err)
+		rmdir(DATAPATH_ROOT); /* stays while other instances are there */
+	datapath_close(&datapath);
+	return err;
+}
+
+static int program_open(const struct datapath *datapath, const char *name, struct failure *failure)
+{
+	char path[PATH_MAX + 64];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/prog_%s", datapath->dir, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0 && failure)
+		return failure_set(failure, fd, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' removes "
+				   "it", path, strerror(-fd));
+	return fd;
+}
+
+/* Opens a walk of the iterator over the sockets of this network namespace. */
+static int iterator_open(const struct datapath *datapath, const char *name, struct failure *failure)
+{
+	int program = program_open(datapath, name, failure), link, fd, err;
+
+	if (program < 0)
+		return program;
+	link = bpf_link_create(program, 0, BPF_TRACE_ITER, NULL);
+	err = link < 0 ? link : 0;
+	close(program);
+	if (err)
+		return failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
+	fd = bpf_iter_create(link);
+	err = fd < 0 ? fd : 0;
+	close(link);
+	if (err)
+		return failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
+	return fd;
+}
+
+int datapath_adopt(const struct datapath *datapath, struct failure *failure)
+{
+	char nothing[4096];
+	ssize_t got;
+	int fd = iterator_open(datapath, "on_adopt", failure);
+
+	if (fd < 0)
+		return fd;
+	do {
+		got = read(fd, nothing, sizeof(nothing));
+	} while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
+	close(fd);
+	return got < 0 ? failure_set(failure, -errno, "open transports can't be adopted: %s", strerror(errno)) : 0;
+}
+
+int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const struct sipkeep_listing *listing),
+		  void *arg, struct failure *failure)
+{
+	char buffer[64 * sizeof(struct sipkeep_listing)];
+	size_t have = 0;
+	ssize_t got;
+	int fd = iterator_open(datapath, "on_list", failure), err = 0;
+
+	if (fd < 0)
+		return fd;
+	while (!err) {
+		size_t used = 0;
+
+		got = read(fd, buffer + have, sizeof(buffer) - have);
+		if (got < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (got <= 0)
+			break;
+		have += (size_t)got;
+		while (!err && have - used >= sizeof(struct sipkeep_listing)) {
+			struct sipkeep_listing listing;
+
+			memcpy(&listing, buffer + used, sizeof(listing));
+			used += sizeof(listing);
+			err = each(arg, &listing);
+		}
+		memmove(buffer, buffer + used, have - used);
+		have -= used;
+	}
+	if (!err && got < 0)
+		err = failure_set(failure, -errno, "open transports can't be listed: %s", strerror(errno));
+	close(fd);
+	return err;
+}
+
+static int program_run(const struct datapath *datapath, const char *name, void *argument, size_t size)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = argument, .ctx_size_in = size);
+	int program = program_open(datapath, name, NULL), err;
+
+	if (program < 0)
+		return program;
+	err = bpf_prog_test_run_opts(program, &opts);
+	close(program);
+	return err ? -errno : 0;
+}
+
+int datapath_sweep(const struct datapath *datapath, __u64 idle_ns, __u64 *ret_removed)
+{
+	struct sipkeep_sweep sweep = { .idle_ns = idle_ns };
+	int err = program_run(datapath, "on_sweep", &sweep, sizeof(sweep));
+
+	if (!err && ret_removed)
+		*ret_removed = sweep.removed;
+	return err;
+}
+
+int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_key *key, __u32 cause)
+{
+	struct sipkeep_flush flush = { .key = *key, .cause = cause };
+
+	return program_run(datapath, "on_flush", &flush, sizeof(flush));
+}
+
+struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath)
+{
+	void *view = mmap(NULL, sizeof(struct sipkeep_meta), PROT_READ | PROT_WRITE, MAP_SHARED,
+			  datapath->maps[DATAPATH_META], 0);
+
+	return view == MAP_FAILED ? NULL : view;
+}

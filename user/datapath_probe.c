@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* datapath_probe.c: what the kernel offers, and what is attached. Probes load tiny programs; no version is compared. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <bpf/bpf.h>
+#include <bpf/btf.h>
+#include <bpf/libbpf.h>
+#include "datapath_internal.h"
+
+struct feature {
+	const char *name;
+	enum bpf_prog_type type;
+	enum bpf_func_id helper; /* 0: the program type alone */
+	bool essential;
+	const char *without;
+};
+
+static const struct feature features[] = {
+	{ "sockops", BPF_PROG_TYPE_SOCK_OPS, 0, true, "no keepalive, no counting" },
+	{ "sk_storage in sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_FUNC_sk_storage_get, true, "no counting" },
+	{ "ring buffer", BPF_PROG_TYPE_SOCK_OPS, BPF_FUNC_ringbuf_reserve, true, "no events" },
+	{ "cgroup_skb", BPF_PROG_TYPE_CGROUP_SKB, 0, true, "no exact limits" },
+	{ "skc_lookup_tcp in cgroup_skb", BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_skc_lookup_tcp, true, "no exact limits" },
+	{ "bpf_loop", BPF_PROG_TYPE_CGROUP_SKB, BPF_FUNC_loop, true, "no exact limits" },
+	{ "connect4/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, 0, true, "no outbound limits" },
+	{ "sk_storage in connect4/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_sk_storage_get, true,
+	  "no outbound limits" },
+	{ "sock_release", BPF_PROG_TYPE_CGROUP_SOCK, 0, true, "no outbound limits" },
+	{ "setsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, 0, true, "no keepalive_mode = \"enforce\"" },
+	{ "sk_lookup", BPF_PROG_TYPE_SK_LOOKUP, 0, true, "no RST at the SYN: refusals by drop" },
+	{ "syscall programs", BPF_PROG_TYPE_SYSCALL, 0, true, "no removal of idle sources" },
+};
+
+static bool btf_has(const struct btf *btf, const char *name, __u32 kind)
+{
+	return btf && btf__find_by_name_kind(btf, name, kind) > 0;
+}
+
+/* A socket found open gets its state callback from the iterator: Linux 6.12. */
+static bool iterator_sets_callbacks(const struct btf *btf)
+{
+	const struct btf_type *type;
+	const struct btf_enum *value;
+	int id;
+
+	/* TCP_BPF_SOCK_OPS_CB_FLAGS is an enumerator of an anonymous enum: looked for by its name. */
+	for (id = 1; btf && id < (int)btf__type_cnt(btf); id++) {
+		type = btf__type_by_id(btf, id);
+		if (!btf_is_enum(type) || type->name_off)
+			continue;
+		value = btf_enum(type);
+		for (int i = 0; i < btf_vlen(type); i++)
+			if (!strcmp(btf__name_by_offset(btf, value[i].name_off), "TCP_BPF_SOCK_OPS_CB_FLAGS"))
+				return true;
+	}
+	return false;
+}
+
+int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool essential, const char *without),
+		   void *arg)
+{
+	libbpf_print_fn_t print = libbpf_set_print(NULL);
+	struct btf *btf = btf__load_vmlinux_btf();
+	int missing = 0;
+
+	if (libbpf_get_error(btf))
+		btf = NULL;
+	each(arg, "BTF of the kernel", btf, true, "programs can't find the kernel's fields");
+	missing += !btf;
+	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
+		const struct feature *feature = &features[i];
+		bool present = feature->helper ?
+				       libbpf_probe_bpf_helper(feature->type, feature->helper, NULL) > 0 :
+				       libbpf_probe_bpf_prog_type(feature->type, NULL) > 0;
+
+		each(arg, feature->name, present, feature->essential, feature->without);
+		missing += feature->essential && !present;
+	}
+	each(arg, "iterator over TCP sockets", btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT), true,
+	     "no adoption, no transports, no verify");
+	missing += !btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT);
+	each(arg, "state callback set from the iterator", iterator_sets_callbacks(btf), false,
+	     "transports open before load aren't counted");
+	btf__free(btf);
+	libbpf_set_print(print);
+	return missing;
+}
+
+static void attached_where(const struct bpf_link_info *info, char *where)
+{
+	if (info->type == BPF_LINK_TYPE_CGROUP) {
+		if (host_cgroup_path(info->cgroup.cgroup_id, where))
+			snprintf(where, PATH_MAX, "a cgroup that is gone (id %llu)", info->cgroup.cgroup_id);
+	} else if (info->type == BPF_LINK_TYPE_NETNS) {
+		snprintf(where, PATH_MAX, "network namespace %u", info->netns.netns_ino);
+	} else {
+		snprintf(where, PATH_MAX, "?");
+	}
+}
+
+int datapath_attached(const struct datapath *datapath,
+		      void (*each)(void *arg, const char *hook, const char *where, __u32 program_id), void *arg)
+{
+	struct dirent **names;
+	int count = scandir(datapath->dir, &names, NULL, alphasort), links = 0;
+
+	if (count < 0)
+		return -errno;
+	for (int i = 0; i < count; i++) {
+		struct bpf_link_info info = {};
+		__u32 length = sizeof(info);
+		char path[PATH_MAX + 300], where[PATH_MAX];
+		int fd = -1;
+
+		snprintf(path, sizeof(path), "%s/%s", datapath->dir, names[i]->d_name);
+		if (!strncmp(names[i]->d_name, "link_", 5))
+			fd = bpf_obj_get(path);
+		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &length)) {
+			attached_where(&info, where);
+			each(arg, names[i]->d_name + strlen("link_on_"), where, info.prog_id);
+			links++;
+		}
+		if (fd >= 0)
+			close(fd);
+		free(names[i]);
+	}
+	free(names);
+	return links;
+}

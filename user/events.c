@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+#include "events.h"
+#include "policy.h"
+
+static const char *const event_names[] = {
+	[SIPKEEP_EVENT_CONNECTED] = "connected",
+	[SIPKEEP_EVENT_DISCONNECTED] = "disconnected",
+	[SIPKEEP_EVENT_DESTROYED] = "destroyed",
+	[SIPKEEP_EVENT_REFUSED] = "refused",
+	[SIPKEEP_EVENT_LISTENER_UP] = "listener_up",
+	[SIPKEEP_EVENT_LISTENER_DOWN] = "listener_down",
+	[SIPKEEP_EVENT_FULL] = "full",
+};
+_Static_assert(sizeof(event_names) / sizeof(event_names[0]) == SIPKEEP_EVENT_MAX, "a name for each event");
+
+static const char *const reason_names[] = {
+	[SIPKEEP_REASON_UNKNOWN] = "unknown",
+	[SIPKEEP_REASON_PEER_FIN] = "peer_fin",
+	[SIPKEEP_REASON_PEER_RESET] = "peer_reset",
+	[SIPKEEP_REASON_LOCAL_CLOSE] = "local_close",
+	[SIPKEEP_REASON_LOCAL_RESET] = "local_reset",
+	[SIPKEEP_REASON_KEEPALIVE_TIMEOUT] = "keepalive_timeout",
+	[SIPKEEP_REASON_RETRANSMIT_TIMEOUT] = "retransmit_timeout",
+	[SIPKEEP_REASON_USER_TIMEOUT] = "user_timeout",
+	[SIPKEEP_REASON_UNREACHABLE] = "unreachable",
+	[SIPKEEP_REASON_KILLED] = "killed",
+};
+_Static_assert(sizeof(reason_names) / sizeof(reason_names[0]) == SIPKEEP_REASON_MAX, "a name for each reason");
+
+static const char *const refusal_names[] = {
+	[SIPKEEP_REFUSED_NONE] = "none",
+	[SIPKEEP_REFUSED_SOURCE] = "max_connections_per_source",
+	[SIPKEEP_REFUSED_POLICY] = "max_connections",
+	[SIPKEEP_REFUSED_RATE] = "max_rate_per_source",
+	[SIPKEEP_REFUSED_FULL] = "on_full",
+};
+_Static_assert(sizeof(refusal_names) / sizeof(refusal_names[0]) == SIPKEEP_REFUSED_MAX, "a name for each refusal");
+
+const char *events_reason(unsigned int reason)
+{
+	return reason < SIPKEEP_REASON_MAX ? reason_names[reason] : NULL;
+}
+
+const char *events_refusal(unsigned int cause)
+{
+	return cause < SIPKEEP_REFUSED_MAX ? refusal_names[cause] : NULL;
+}
+
+const char *events_direction(unsigned int direction)
+{
+	return direction == SIPKEEP_INBOUND ? "inbound" : direction == SIPKEEP_OUTBOUND ? "outbound" : NULL;
+}
+
+const struct sipkeep_record *events_check(const void *data, size_t size)
+{
+	const struct sipkeep_record *record = data;
+
+	if (size != sizeof(*record) || record->event >= SIPKEEP_EVENT_MAX || record->reason >= SIPKEEP_REASON_MAX ||
+	    record->cause >= SIPKEEP_REFUSED_MAX || record->direction >= SIPKEEP_DIRECTION_MAX ||
+	    record->closed_by > SIPKEEP_CLOSED_BY_REMOTE || record->prefix > 128)
+		return NULL;
+	return record;
+}
+
+char *events_id(__u64 cookie, __u16 generation, char *text)
+{
+	if (generation)
+		snprintf(text, 32, "%llx.%u", cookie, generation);
+	else
+		snprintf(text, 32, "%llx", cookie);
+	return text;
+}
+
+char *events_endpoint(const struct sipkeep_addr *addr, __u16 port, char *text)
+{
+	char plain[POLICY_PREFIX_LEN];
+
+	policy_addr_format(addr, plain);
+	snprintf(text, 80, policy_addr_is_ipv4(addr) ? "%s:%u" : "[%s]:%u", plain, port);
+	return text;
+}
+
+struct line {
+	char *text;
+	size_t used;
+};
+
+static __attribute__((format(printf, 2, 3))) void line_add(struct line *line, const char *format, ...)
+{
+	size_t room = EVENTS_LINE_MAX - line->used;
+	va_list args;
+	int length;
+
+	va_start(args, format);
+	length = vsnprintf(line->text + line->used, room, format, args);
+	va_end(args);
+	if (length > 0)
+		line->used += (size_t)length < room ? (size_t)length : room - 1;
+}
+
+static void line_begin(struct line *line, const char *event, __u64 ts_ns, const struct events_context *context)
+{
+	__u64 real = ts_ns + (__u64)context->realtime_offset_ns;
+	time_t seconds = (time_t)(real / 1000000000);
+	char when[32];
+	struct tm utc;
+
+	gmtime_r(&seconds, &utc);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
+	line_add(line, "{\"v\":1,\"ts\":\"%s.%06lluZ\",\"seq\":%llu,\"event\":\"%s\"", when,
+		 (real % 1000000000) / 1000, context->seq, event);
+}
+
+static size_t line_end(struct line *line)
+{
+	line_add(line, "}\n");
+	return line->used;
+}
+
+static void add_transport(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
+{
+	static const char *const closers[] = { "null", "\"local\"", "\"remote\"" };
+	char id[32], local[80], remote[80];
+
+	line_add(line, ",\"id\":\"%s\",\"policy\":\"%s\",\"direction\":\"%s\",\"local\":\"%s\",\"remote\":\"%s\"",
+		 events_id(record->cookie, record->generation, id), context->policy,
+		 events_direction(record->direction), events_endpoint(&record->local, record->local_port, local),
+		 events_endpoint(&record->remote, record->remote_port, remote));
+	if (record->event == SIPKEEP_EVENT_CONNECTED) {
+		line_add(line, ",\"adopted\":%s", record->flags & SIPKEEP_RECORD_ADOPTED ? "true" : "false");
+		return;
+	}
+	line_add(line, ",\"reason\":\"%s\",\"closed_by\":%s", events_reason(record->reason), closers[record->closed_by]);
+	line_add(line,
+		 ",\"age_ms\":%llu,\"idle_ms\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"srtt_us\":%u,"
+		 "\"retransmits\":%u,\"cause\":null",
+		 record->age_ns / 1000000, record->idle_ns / 1000000, record->bytes_in, record->bytes_out, record->srtt_us,
+		 record->retransmits);
+}
+
+static void add_refused(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
+{
+	static const struct sipkeep_addr nobody;
+	struct policy_prefix prefix = { .addr = record->remote, .len = record->prefix };
+	bool ipv4 = policy_addr_is_ipv4(&record->remote);
+	char text[POLICY_PREFIX_LEN], endpoint[80];
+
+	line_add(line, ",\"policy\":\"%s\",\"direction\":\"%s\"", context->policy, events_direction(record->direction));
+	prefix.family = ipv4 ? 4 : 6;
+	if (record->direction == SIPKEEP_OUTBOUND) {
+		policy_addr_format(&record->local, text);
+		line_add(line, ",\"source\":\"%s > %s\"", text,
+			 events_endpoint(&record->remote, record->remote_port, endpoint));
+	} else if (!__builtin_memcmp(&record->remote, &nobody, sizeof(nobody))) {
+		line_add(line, ",\"source\":null"); /* several, none of which has a connection */
+	} else if (record->prefix == (ipv4 ? 32 : 128)) {
+		line_add(line, ",\"source\":\"%s\"", policy_addr_format(&record->remote, text));
+	} else {
+		line_add(line, ",\"source\":\"%s\"", policy_prefix_format(&prefix, text));
+	}
+	line_add(line, ",\"limited_by\":\"%s\",\"count\":%llu,\"limit\":%u,\"observed\":%s",
+		 events_refusal(record->cause), record->count, record->limit,
+		 record->flags & SIPKEEP_RECORD_OBSERVED ? "true" : "false");
+}
+
+size_t events_encode(const struct sipkeep_record *record, const struct events_context *context, char *text)
+{
+	struct line line = { .text = text };
+	char id[32], local[80];
+
+	line_begin(&line, event_names[record->event], record->ts_ns, context);
+	switch (record->event) {
+	case SIPKEEP_EVENT_CONNECTED:
+	case SIPKEEP_EVENT_DISCONNECTED:
+	case SIPKEEP_EVENT_DESTROYED:
+		add_transport(&line, record, context);
+		break;
+	case SIPKEEP_EVENT_REFUSED:
+		add_refused(&line, record, context);
+		break;
+	case SIPKEEP_EVENT_LISTENER_UP:
+	case SIPKEEP_EVENT_LISTENER_DOWN:
+		line_add(&line, ",\"id\":\"%s\",\"local\":\"%s\"", events_id(record->cookie, 0, id),
+			 events_endpoint(&record->local, record->local_port, local));
+		break;
+	}
+	return line_end(&line);
+}
+
+size_t events_encode_lost(__u64 count, __u64 now_ns, const struct events_context *context, char *text)
+{
+	struct line line = { .text = text };
+
+	line_begin(&line, "lost", now_ns, context);
+	line_add(&line, ",\"count\":%llu", count);
+	return line_end(&line);
+}

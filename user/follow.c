@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+#include "follow.h"
+#include "reader.h"
+
+struct follow {
+	struct reader *reader;
+	void (*reload)(void *arg);
+	void *arg;
+	sd_event_source *timer;
+};
+
+void follow_block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is EPIPE */
+}
+
+static int on_line(void *arg, const char *text, size_t length)
+{
+	(void)arg;
+	return fwrite(text, 1, length, stdout) == length ? 0 : -errno;
+}
+
+static int take(struct follow *follow, sd_event *loop)
+{
+	int got = reader_poll(follow->reader);
+
+	if (got >= 0 && fflush(stdout))
+		got = -errno;
+	return got < 0 ? sd_event_exit(loop, got) : 0;
+}
+
+static int on_ring(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	return take(arg, sd_event_source_get_event(source));
+}
+
+static int on_timer(sd_event_source *source, uint64_t at, void *arg)
+{
+	(void)at;
+	sd_event_source_set_time_relative(source, READER_INTERVAL_MS * 1000);
+	return take(arg, sd_event_source_get_event(source));
+}
+
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	(void)info;
+	(void)arg;
+	return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
+{
+	struct follow *follow = arg;
+
+	(void)source;
+	(void)info;
+	if (follow->reload)
+		follow->reload(follow->arg);
+	return 0;
+}
+
+static int loop_run(struct follow *follow, sd_event *loop)
+{
+	int err = sd_event_add_signal(loop, NULL, SIGINT, on_stop, follow);
+
+	if (err >= 0)
+		err = sd_event_add_signal(loop, NULL, SIGTERM, on_stop, follow);
+	if (err >= 0)
+		err = sd_event_add_signal(loop, NULL, SIGHUP, on_reload, follow);
+	if (err >= 0)
+		err = sd_event_add_io(loop, NULL, reader_fd(follow->reader), EPOLLIN, on_ring, follow);
+	if (err >= 0)
+		err = sd_event_add_time_relative(loop, &follow->timer, CLOCK_MONOTONIC, 0, 10000, on_timer, follow);
+	if (err >= 0)
+		err = sd_event_source_set_enabled(follow->timer, SD_EVENT_ON);
+	return err < 0 ? err : sd_event_loop(loop);
+}
+
+int follow_events(const struct datapath *datapath, void (*reload)(void *arg), void *arg, bool notify,
+		  struct failure *failure)
+{
+	struct follow follow = { .reload = reload, .arg = arg };
+	sd_event *loop = NULL;
+	int err = reader_open(datapath, on_line, NULL, &follow.reader, failure);
+
+	if (err)
+		return err;
+	err = sd_event_new(&loop);
+	if (notify)
+		sd_notify(0, "READY=1\nSTATUS=guarding");
+	if (err >= 0)
+		err = loop_run(&follow, loop);
+	if (notify)
+		sd_notify(0, "STOPPING=1");
+	if (err >= 0) /* what came since the last look */
+		err = reader_poll(follow.reader);
+	if (err >= 0 && fflush(stdout))
+		err = -errno;
+	sd_event_source_unref(follow.timer);
+	sd_event_unref(loop);
+	reader_close(follow.reader);
+	return err < 0 ? failure_set(failure, err, "events can't be printed: %s", strerror(-err)) : 0;
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include "config_report.h"
+#include "host.h"
+#include "loading.h"
+#include "maps.h"
+
+bool loading_option(struct loading_options *options, int option, const char *argument)
+{
+	switch (option) {
+	case LOADING_CGROUP:
+		options->cgroup = argument;
+		return true;
+	case LOADING_OBSERVE:
+		options->observe = true;
+		return true;
+	case LOADING_DRY_RUN:
+		options->dry_run = true;
+		return true;
+	}
+	return false;
+}
+
+/* "/system.slice/x", or the same with the cgroup2 mount in front; no trailing slash. NULL when it is neither. */
+static char *cgroup_path(const char *given)
+{
+	char root[PATH_MAX], *path;
+	struct failure ignored;
+	size_t length;
+
+	if (!host_cgroup2(root, &ignored) && !strncmp(given, root, strlen(root)) &&
+	    (given[strlen(root)] == '/' || !given[strlen(root)]))
+		given += strlen(root);
+	path = strdup(*given ? given : "/");
+	if (!path || path[0] != '/' || strstr(path, "/../") || strstr(path, "//")) {
+		free(path);
+		return NULL;
+	}
+	length = strlen(path);
+	if (length > 1 && path[length - 1] == '/')
+		path[length - 1] = '\0';
+	return path;
+}
+
+int loading_config(const struct command_context *context, const struct loading_options *options,
+		   struct policy_set *ret_set)
+{
+	int exit_code = config_load_or_report(context->config_path, context->json, ret_set);
+	char *path;
+
+	if (exit_code)
+		return exit_code;
+	if (options->observe)
+		ret_set->observe = true;
+	if (!options->cgroup)
+		return 0;
+	path = cgroup_path(options->cgroup);
+	if (!path) {
+		command_error("--cgroup '%s': give the path below the cgroup2 mount, as in /system.slice/kamailio.service",
+			      options->cgroup);
+		policy_set_free(ret_set);
+		return SIPKEEP_EXIT_USAGE;
+	}
+	for (size_t i = 0; i < ret_set->cgroup_count; i++)
+		free(ret_set->cgroups[i]);
+	ret_set->cgroups[0] = path; /* there is always one */
+	ret_set->cgroup_count = 1;
+	return 0;
+}
+
+static bool cgroups_equal(const struct policy_set *a, const struct policy_set *b)
+{
+	if (a->cgroup_count != b->cgroup_count)
+		return false;
+	for (size_t i = 0; i < a->cgroup_count; i++)
+		if (strcmp(a->cgroups[i], b->cgroups[i]))
+			return false;
+	return true;
+}
+
+int loading_apply(const struct datapath *datapath, const struct policy_set *set, bool dry_run,
+		  void (*line)(void *arg, const char *text), void *arg, struct failure *failure)
+{
+	struct policy_set running CLEANUP_POLICY_SET = {};
+	int err = maps_read_set(datapath, &running, failure), changes;
+
+	if (err)
+		return err;
+	if (!cgroups_equal(&running, set))
+		return failure_set(failure, -ENOTSUP, "'cgroups' differs from what is attached (%s%s); it can't change while "
+				   "loaded: 'sipkeep unload', then 'sipkeep load'", running.cgroups[0],
+				   running.cgroup_count > 1 ? ", …" : "");
+	if (running.max_sources != set->max_sources)
+		return failure_set(failure, -ENOTSUP, "'max_sources' is %u in the running instance and can't change while "
+				   "loaded: 'sipkeep unload', then 'sipkeep load'", running.max_sources);
+	changes = (int)policy_diff(&running, set, line, arg);
+	if (dry_run || !changes)
+		return changes;
+	err = maps_write_set(datapath, set, failure);
+	/* Twice: what was being established under the old policies during the first pass moves in the second. */
+	err = err ?: datapath_adopt(datapath, failure);
+	err = err ?: datapath_adopt(datapath, failure);
+	return err ? err : changes;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* maps.h: policy -> map entries and back, counters out. */
+#ifndef SIPKEEP_MAPS_H
+#define SIPKEEP_MAPS_H
+
+#include "datapath.h"
+#include "policy.h"
+
+/*
+ * Makes the kernel's policies those of the set: written whole into the bank that isn't live, then switched to with one
+ * store. A policy keeps its counts by its name. Cgroups and max_sources are fixed at load and aren't written here.
+ */
+int maps_write_set(const struct datapath *datapath, const struct policy_set *set, struct failure *failure);
+
+/* What runs, as a set (policy_set_free() it): policies in name order, cgroups by their present path. */
+int maps_read_set(const struct datapath *datapath, struct policy_set *ret_set, struct failure *failure);
+
+/* One policy with its counters, summed over the CPUs. */
+struct maps_policy {
+	char name[SIPKEEP_NAME_LEN];
+	__u16 id;
+	bool retired; /* not in the running file any more; transports counted there are still open */
+	struct sipkeep_policy kernel;
+	__u32 active;
+	__u32 reserved;
+	struct sipkeep_policy_stats stats;
+};
+
+/* Fills at most SIPKEEP_MAX_POLICIES entries; returns how many, or -errno. */
+int maps_policies(const struct datapath *datapath, struct maps_policy *ret_policies, struct failure *failure);
+
+struct maps_totals {
+	struct sipkeep_stats stats;
+	__u64 lost;
+	__u32 sources;	   /* entries in use */
+	__u32 max_sources;
+};
+int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure);
+
+/* Records that found no room in the ring, since load. */
+int maps_lost(const struct datapath *datapath, __u64 *ret_lost);
+
+/* Calls each() for every source until it returns non-zero; in no order. */
+int maps_sources(const struct datapath *datapath,
+		 int (*each)(void *arg, const struct sipkeep_source_key *key, const struct sipkeep_source *source),
+		 void *arg, struct failure *failure);
+
+/* -ENOENT when there is no such source. */
+int maps_source(const struct datapath *datapath, const struct sipkeep_source_key *key,
+		struct sipkeep_source *ret_source);
+
+int maps_config(const struct datapath *datapath, struct sipkeep_config *ret_config, struct failure *failure);
+
+/* The policy's name, "?" for an id out of range. name: SIPKEEP_NAME_LEN bytes; returns it. */
+char *maps_policy_name(const struct datapath *datapath, __u16 id, char *name);
+
+/*
+ * A source as people write it: "192.0.2.7", "2001:db8:1:2::/64", outbound "* > 198.51.100.5:5061". text: at least
+ * MAPS_SOURCE_LEN bytes; returns it. prefixes: the policy's.
+ */
+#define MAPS_SOURCE_LEN 160
+char *maps_source_format(const struct sipkeep_source_key *key, const struct sipkeep_policy *policy, char *text);
+
+#endif

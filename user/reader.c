@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <bpf/libbpf.h>
+#include "destroy.h"
+#include "events.h"
+#include "host.h"
+#include "maps.h"
+#include "reader.h"
+
+#define SWEEP_INTERVAL_NS (10ULL * 1000000000)
+#define FLUSH_DELAY_NS 1100000000ULL /* a little over the second that the kernel gathers refusals */
+#define FLUSHES_MAX 8192	     /* more sources than refused events in the delay */
+
+struct flush {
+	struct sipkeep_source_key key;
+	__u32 cause;
+	__u64 due_ns;
+};
+
+struct reader {
+	const struct datapath *datapath;
+	int (*line)(void *arg, const char *text, size_t length);
+	void *arg;
+	int lock_fd;
+	int destroy_fd;
+	struct ring_buffer *ring;
+	struct sipkeep_meta *meta; /* mapped: delivered, lost_told */
+	__s64 realtime_offset_ns;
+	__u64 next_sweep_ns;
+	struct flush flushes[FLUSHES_MAX]; /* a ring, in the order they are due */
+	size_t flush_first, flush_count;
+	char names[SIPKEEP_MAX_POLICIES][SIPKEEP_NAME_LEN];
+	int result;
+};
+
+static const char *policy_name(struct reader *reader, __u16 id)
+{
+	if (id >= SIPKEEP_MAX_POLICIES)
+		return "?";
+	/* Kept for one reader_poll(): apply may give the slot to another policy. */
+	if (!reader->names[id][0])
+		maps_policy_name(reader->datapath, id, reader->names[id]);
+	return reader->names[id];
+}
+
+static void flush_later(struct reader *reader, const struct sipkeep_record *record)
+{
+	struct flush *flush;
+
+	if (reader->flush_count == FLUSHES_MAX)
+		return; /* its next refusal, or its removal, tells the rest */
+	flush = &reader->flushes[(reader->flush_first + reader->flush_count++) % FLUSHES_MAX];
+	memset(flush, 0, sizeof(*flush));
+	flush->key.policy = record->policy;
+	if (record->direction == SIPKEEP_INBOUND) {
+		flush->key.addr = record->remote;
+	} else {
+		flush->key.addr = record->local;
+		flush->key.destination = record->remote;
+		flush->key.port_be = htons(record->remote_port);
+	}
+	flush->cause = record->cause;
+	flush->due_ns = record->ts_ns + FLUSH_DELAY_NS;
+}
+
+static int tell_lost(struct reader *reader, __u64 lost)
+{
+	struct events_context context = { .realtime_offset_ns = reader->realtime_offset_ns };
+	char line[EVENTS_LINE_MAX];
+	__u64 count;
+
+	if (lost <= reader->meta->lost_told)
+		return 0;
+	count = lost - reader->meta->lost_told;
+	reader->meta->lost_told = lost;
+	context.seq = reader->meta->delivered + lost;
+	return reader->line(reader->arg, line, events_encode_lost(count, host_monotonic_ns(), &context, line));
+}
+
+static int on_record(void *arg, void *data, size_t size)
+{
+	struct reader *reader = arg;
+	const struct sipkeep_record *record = events_check(data, size);
+	struct events_context context = { .realtime_offset_ns = reader->realtime_offset_ns };
+	char line[EVENTS_LINE_MAX];
+	int err;
+
+	if (!record)
+		return 0;
+	err = tell_lost(reader, record->lost);
+	if (err)
+		return err;
+	context.seq = ++reader->meta->delivered + reader->meta->lost_told;
+	context.policy = policy_name(reader, record->policy);
+	if (record->event == SIPKEEP_EVENT_REFUSED)
+		flush_later(reader, record);
+	return reader->line(reader->arg, line, events_encode(record, &context, line));
+}
+
+static int on_abort(void *arg, void *data, size_t size)
+{
+	struct reader *reader = arg;
+	const struct sipkeep_abort *abort = data;
+
+	if (size == sizeof(*abort) && reader->destroy_fd >= 0)
+		destroy_request(reader->destroy_fd, &abort->tuple);
+	return 0;
+}
+
+static void flush_due(struct reader *reader, __u64 now)
+{
+	while (reader->flush_count && reader->flushes[reader->flush_first].due_ns <= now) {
+		struct flush *flush = &reader->flushes[reader->flush_first];
+
+		datapath_flush(reader->datapath, &flush->key, flush->cause);
+		reader->flush_first = (reader->flush_first + 1) % FLUSHES_MAX;
+		reader->flush_count--;
+	}
+}
+
+int reader_fd(const struct reader *reader)
+{
+	return ring_buffer__epoll_fd(reader->ring);
+}
+
+int reader_poll(struct reader *reader)
+{
+	__u64 now = host_monotonic_ns(), lost;
+	int got;
+
+	memset(reader->names, 0, sizeof(reader->names));
+	reader->realtime_offset_ns = host_realtime_offset_ns(); /* the wall clock may be set */
+	flush_due(reader, now);
+	if (now >= reader->next_sweep_ns) {
+		datapath_sweep(reader->datapath, READER_SOURCE_IDLE_NS, NULL);
+		reader->next_sweep_ns = now + SWEEP_INTERVAL_NS;
+	}
+	got = ring_buffer__consume(reader->ring);
+	if (got == 0 && !maps_lost(reader->datapath, &lost))
+		got = tell_lost(reader, lost); /* nothing came after the loss to carry it */
+	return got;
+}
+
+static int lock_take(struct reader *reader, struct failure *failure)
+{
+	char path[PATH_MAX + 16];
+
+	snprintf(path, sizeof(path), "%s/reader", reader->datapath->dir);
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return failure_set(failure, -errno, "%s can't be made: %s", path, strerror(errno));
+	return datapath_flock(path, "the events are being read", &reader->lock_fd, failure);
+}
+
+int reader_open(const struct datapath *datapath, int (*line)(void *arg, const char *text, size_t length), void *arg,
+		struct reader **ret_reader, struct failure *failure)
+{
+	struct reader *reader = calloc(1, sizeof(*reader));
+	int err;
+
+	if (!reader)
+		return failure_set(failure, -ENOMEM, "out of memory");
+	reader->datapath = datapath;
+	reader->line = line;
+	reader->arg = arg;
+	reader->lock_fd = -1;
+	reader->destroy_fd = -1;
+	err = lock_take(reader, failure);
+	if (err)
+		goto fail;
+	reader->meta = datapath_meta_map(datapath);
+	reader->ring = ring_buffer__new(datapath->maps[DATAPATH_EVENTS], on_record, reader, NULL);
+	if (!reader->ring || !reader->meta ||
+	    ring_buffer__add(reader->ring, datapath->maps[DATAPATH_ABORTS], on_abort, reader)) {
+		err = failure_set(failure, -errno, "the event ring can't be mapped: %s", strerror(errno));
+		goto fail;
+	}
+	reader->destroy_fd = destroy_open(failure);
+	if (reader->destroy_fd < 0) {
+		err = reader->destroy_fd;
+		goto fail;
+	}
+	*ret_reader = reader;
+	return 0;
+fail:
+	reader_close(reader);
+	return err;
+}
+
+void reader_close(struct reader *reader)
+{
+	if (!reader)
+		return;
+	ring_buffer__free(reader->ring);
+	if (reader->meta)
+		munmap(reader->meta, sizeof(*reader->meta));
+	if (reader->destroy_fd >= 0)
+		close(reader->destroy_fd);
+	if (reader->lock_fd >= 0)
+		close(reader->lock_fd);
+	free(reader);
+}
