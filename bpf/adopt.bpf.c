@@ -284,8 +284,8 @@ int on_list(struct bpf_iter__tcp *ctx)
 		listing.expected = sighting.key;
 		listing.now_ns = bpf_ktime_get_ns();
 		listing.idle_ns = idle_ns(cfg, tp);
-		listing.bytes_in = tp->bytes_received;
-		listing.bytes_out = tp->bytes_sent - tp->bytes_retrans;
+		listing.bytes_in = bytes_in(tp);
+		listing.bytes_out = bytes_out(tp);
 		list_keepalive(tp, &listing);
 	}
 	if (transport)

@@ -121,6 +121,20 @@ BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *k
 	return bpf_map_lookup_elem(&sources, key);
 }
 
+/*
+ * One reservation less. An entry that never had a connection goes with it: under SYN cookies the sender of an ACK has
+ * proved nothing yet, and must not leave entries behind.
+ */
+BPF_CALLED void source_unreserve(struct sipkeep_source *source, const struct sipkeep_source_key *key)
+{
+	__u64 word = __sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE) - SIPKEEP_RESERVED_ONE;
+
+	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused)
+		return;
+	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) == word)
+		bpf_map_delete_elem(&sources, key);
+}
+
 BPF_GLOBAL int places_undo(const struct places *places)
 {
 	if (!places)
@@ -131,7 +145,7 @@ BPF_GLOBAL int places_undo(const struct places *places)
 		if (source) {
 			if (places->rate_ns)
 				__sync_fetch_and_add(&source->tat_ns, -places->rate_ns);
-			__sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE);
+			source_unreserve(source, &places->key);
 		}
 	}
 	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {

@@ -31,6 +31,8 @@
 #define TCP_USER_TIMEOUT 18
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* bpf_setsockopt() from the iterator, Linux 6.12 */
 
+#define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): the peer's FIN was received */
+
 #define ECONNRESET 104
 #define EPIPE 32
 #define ENOENT 2
@@ -75,6 +77,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned long skc_flags;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;

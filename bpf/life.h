@@ -14,6 +14,17 @@ BPF_INLINE __u64 idle_ns(const struct sipkeep_config *cfg, struct tcp_sock *tp)
 	return (sent < received ? sent : received) * cfg->jiffy_ns;
 }
 
+/* The kernel counts the peer's FIN as a byte received. */
+BPF_INLINE __u64 bytes_in(struct tcp_sock *tp)
+{
+	return tp->bytes_received - (tp->inet_conn.icsk_inet.sk.__sk_common.skc_flags >> SOCK_DONE & 1);
+}
+
+BPF_INLINE __u64 bytes_out(struct tcp_sock *tp)
+{
+	return tp->bytes_sent - tp->bytes_retrans;
+}
+
 BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *transport, struct tcp_sock *tp)
 {
 	const struct sipkeep_config *cfg = config_get();
@@ -36,8 +47,8 @@ BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *tr
 	record->flags = transport->flags & SIPKEEP_TRANSPORT_ADOPTED ? SIPKEEP_RECORD_ADOPTED : 0;
 	record->age_ns = record->ts_ns - transport->connected_ns;
 	record->idle_ns = idle_ns(cfg, tp);
-	record->bytes_in = tp->bytes_received;
-	record->bytes_out = tp->bytes_sent - tp->bytes_retrans;
+	record->bytes_in = bytes_in(tp);
+	record->bytes_out = bytes_out(tp);
 	record->srtt_us = tp->srtt_us >> 3;
 	record->retransmits = tp->total_retrans;
 	record_submit(record);
