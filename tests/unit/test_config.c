@@ -337,7 +337,7 @@ static void syntax(void **state)
 {
 	(void)state;
 	EXPECT("mode = \"observe\";\nmax_sources = ;\n", { 2, "syntax error" });
-	EXPECT("policies = (\n{ name = \"a\"; direction = \"inbound\"; },\n);\n", { 3, "syntax error" });
+	EXPECT("policies = (\n{ name = \"a\"; direction = \"inbound\"; }\n{ });\n", { 3, "syntax error" });
 	EXPECT("policies = (", { 1, "syntax error" });
 	EXPECT("exempt = [ \"::/0\",\n 1 ];\n", { 2, "must be of one type" });
 	EXPECT("\n\nx = 1;\n/* no end\n\n", { 4, "comment has no end" });
@@ -376,6 +376,7 @@ static void include_is_refused(void **state)
 static void numbers_that_libconfig_would_wrap(void **state)
 {
 	struct policy_set set CLEANUP_POLICY_SET = { 0 }, float_set CLEANUP_POLICY_SET = { 0 };
+	struct config_errors errors = { 0 };
 
 	(void)state;
 	/* 2^32 + 20 and so on. */
@@ -384,7 +385,9 @@ static void numbers_that_libconfig_would_wrap(void **state)
 	wrong_at_top("max_sources = 4294967316L;", "'max_sources' must be from 1 to 16777216");
 	wrong_at_top("max_sources = 18446744073709551636L;", "'max_sources' must be from 1 to 16777216");
 	wrong_at_top("max_sources = 0x10000000000000014L;", "'max_sources' must be from 1 to 16777216");
-	wrong_at_top("max_sources = 99999999999999999999999999999;", "'max_sources' must be from 1 to 16777216");
+	/* libconfig 1.5 takes it as a number, 1.7 as no number at all. */
+	assert_int_equal(config_parse("max_sources = 99999999999999999999999999999;", &set, &errors), -EINVAL);
+	config_errors_free(&errors);
 	wrong_at_top("max_sources = -4294967276;", "'max_sources' must be from 1 to 16777216");
 	wrong_at_top("max_sources = +4294967316;", "'max_sources' must be from 1 to 16777216");
 	wrong_inbound("max_connections = 4294967296;", "'max_connections' must be from 0 to 16000000");
