@@ -66,8 +66,9 @@ BPF_CALLED int limit_reached(const struct sipkeep_source *source, const struct s
 	return SIPKEEP_REFUSED_NONE;
 }
 
-/* A SYN from remote: the cause it is refused for (and counted), or SIPKEEP_REFUSED_NONE. */
-BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote, __u32 port, __u32 skip_flags)
+/* A SYN from remote: the cause it is refused for, or SIPKEEP_REFUSED_NONE. counted: it was told of already. */
+BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote, __u32 port,
+			   __u32 skip_flags, bool counted)
 {
 	const struct sipkeep_policy *policy;
 	struct sipkeep_source_key key;
@@ -87,7 +88,8 @@ BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkee
 	cause = limit_reached(source, policy, id);
 	if (cause == SIPKEEP_REFUSED_NONE || exempt_match(cfg, remote))
 		return SIPKEEP_REFUSED_NONE;
-	refusal_count(&key, source, cause);
+	if (!counted)
+		refusal_count(&key, source, cause);
 	return cause;
 }
 
@@ -100,6 +102,7 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 {
 	const struct sipkeep_config *cfg;
 	struct sipkeep_tuple tuple = {};
+	bool counted;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
@@ -127,12 +130,9 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	}
 	if (!listener_match(cfg->netns_cookie, &tuple.local, tuple.local_port))
 		return SK_PASS;
-	if (bpf_map_lookup_elem(&condemned, &tuple)) {
-		/* Refused at its final ACK, and counted then; its request socket is gone, the listener answers RST. */
-		bpf_map_delete_elem(&condemned, &tuple);
-		return SK_PASS;
-	}
-	if (syn_refused(cfg, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP))
+	/* Refused at its final ACK, and counted then: its request socket is gone, this is its next segment. */
+	counted = bpf_map_delete_elem(&condemned, &tuple) == 0;
+	if (syn_refused(cfg, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP, counted))
 		return SK_DROP; /* over its limit: RST, so that the phone fails over at once */
 	return SK_PASS;
 }
@@ -377,6 +377,8 @@ BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct se
 		pending_put(&places, &segment->tuple);
 		return 1;
 	}
+	if (force)
+		return 1; /* no place could be had at this instant: counted when it is established */
 	if (verdict == REFUSE) {
 		refusal_count(&places.key, source_find(&places.key), cause);
 		condemn(cfg, &segment->tuple);
@@ -408,7 +410,7 @@ BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 		return 1;
 	/* Over the limit since sk_lookup passed it, or refused by drop: the phone's next SYN meets the RST. */
 	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !cfg->observe &&
-	    syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0))
+	    syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0, false))
 		return 0;
 	step = handshake_step(skb, sk, &segment, cfg);
 	if (step == STEP_OTHER)

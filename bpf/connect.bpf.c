@@ -62,22 +62,24 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 
 	if (!cfg || !local || !remote)
 		return 1;
+	transport = bpf_sk_storage_get(&transports, ctx->sk, NULL, 0);
+	if (transport && transport->phase == SIPKEEP_PHASE_RESERVED)
+		reservation_undo(transport); /* an earlier connect() of this socket that never got its SYN out */
+	else if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTING &&
+		 transport->phase < SIPKEEP_PHASE_DESTROYED)
+		return 1; /* connected already: the kernel says EISCONN */
 	id = policy_match(cfg, remote, SIPKEEP_OUTBOUND, port);
 	if (id < 0)
 		return 1;
 	policy = policy_get(cfg, id);
 	if (!policy)
 		return 1;
-	transport = bpf_sk_storage_get(&transports, ctx->sk, NULL, 0);
-	if (transport && transport->phase == SIPKEEP_PHASE_RESERVED)
-		reservation_undo(transport);
-	else if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTING &&
-		 transport->phase < SIPKEEP_PHASE_DESTROYED)
-		return 1; /* connected already: the kernel says EISCONN */
 
 	source_key_outbound(&places.key, id, local, remote, port);
 	exempt = exempt_match(cfg, remote);
 	verdict = places_take(&places, policy, cfg->observe || exempt, &cause);
+	if (verdict != ADMIT && (cfg->observe || exempt))
+		return 1; /* no place could be had at this instant: counted when it is established */
 	if (verdict != ADMIT) /* outbound reservations are no passing thing: DEFER is a limit reached too */
 		return connect_refused(&places.key, cause ? cause : SIPKEEP_REFUSED_SOURCE);
 	if (cause && !exempt && cause != SIPKEEP_REFUSED_FULL)

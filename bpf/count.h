@@ -59,22 +59,29 @@ BPF_GLOBAL int full_report(struct sipkeep_shared *all, __u64 now)
 	return 0;
 }
 
-/* The source's entry, made if need be; NULL when the map is full (counted, and told). */
-BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key)
+/*
+ * The source's entry, made if need be. NULL with *ret_full when the map is full (counted, and told); NULL without when
+ * the entry that another CPU had just made was removed again before it could be looked up: ask again.
+ */
+BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, bool *ret_full)
 {
 	struct sipkeep_source fresh = {}, *source;
 	struct sipkeep_stats *mine;
+	long err;
 
-	if (!key)
+	if (!key || !ret_full)
 		return NULL;
 	source = bpf_map_lookup_elem(&sources, key);
 	if (source)
 		return source;
 	fresh.count = source_tag(key);
-	bpf_map_update_elem(&sources, key, &fresh, BPF_NOEXIST);
+	err = bpf_map_update_elem(&sources, key, &fresh, BPF_NOEXIST);
 	source = bpf_map_lookup_elem(&sources, key);
 	if (source)
 		return source;
+	if (!err || err == -EEXIST)
+		return NULL;
+	*ret_full = true;
 	mine = stats_get();
 	if (mine)
 		mine->map_full++;
@@ -168,6 +175,7 @@ BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *p
 	struct sipkeep_source *source = NULL;
 	__u64 tag, now = bpf_ktime_get_ns();
 	int place = PLACE_GONE;
+	bool full = false;
 
 	if (!places || !policy || !ret_cause || !cfg)
 		return DEFER;
@@ -176,11 +184,14 @@ BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *p
 	places->rate_ns = 0;
 	tag = source_tag(&places->key);
 	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
-		source = source_make(&places->key);
-		if (!source)
+		source = source_make(&places->key, &full);
+		if (full)
 			break;
-		place = place_take(&source->count, tag, policy->max_connections_per_source);
+		if (source)
+			place = place_take(&source->count, tag, policy->max_connections_per_source);
 	}
+	if (!source && !full)
+		return DEFER;
 	if (!source) {
 		*ret_cause = SIPKEEP_REFUSED_FULL;
 		if (cfg->on_full_refuse && !force)
@@ -290,6 +301,7 @@ BPF_GLOBAL int places_force(struct places *places)
 	struct sipkeep_policy_count *count;
 	struct sipkeep_source *source = NULL;
 	int place = PLACE_GONE;
+	bool full = false;
 	__u64 tag;
 
 	if (!places)
@@ -298,10 +310,11 @@ BPF_GLOBAL int places_force(struct places *places)
 	places->rate_ns = 0;
 	tag = source_tag(&places->key);
 	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
-		source = source_make(&places->key);
-		if (!source)
+		source = source_make(&places->key, &full);
+		if (full)
 			break;
-		place = place_take(&source->count, tag, 0);
+		if (source)
+			place = place_take(&source->count, tag, 0);
 	}
 	if (source && place == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;

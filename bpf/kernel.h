@@ -36,6 +36,7 @@
 #define ECONNRESET 104
 #define EPIPE 32
 #define ENOENT 2
+#define EEXIST 17
 
 /* TCP_BPF states end at 12; a handshake's request socket looks like this. */
 #define TCP_NEW_SYN_RECV 12

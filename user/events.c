@@ -152,7 +152,12 @@ static void add_refused(struct line *line, const struct sipkeep_record *record, 
 	line_add(line, ",\"policy\":\"%s\",\"direction\":\"%s\"", context->policy, events_direction(record->direction));
 	prefix.family = ipv4 ? 4 : 6;
 	if (record->direction == SIPKEEP_OUTBOUND) {
-		policy_addr_format(&record->local, text);
+		/* As `sources` writes it. */
+		if (!__builtin_memcmp(&record->local, &nobody, sizeof(nobody)) ||
+		    (policy_addr_is_ipv4(&record->local) && !__builtin_memcmp(record->local.b + 12, nobody.b, 4)))
+			snprintf(text, sizeof(text), "*");
+		else
+			policy_addr_format(&record->local, text);
 		line_add(line, ",\"source\":\"%s > %s\"", text,
 			 events_endpoint(&record->remote, record->remote_port, endpoint));
 	} else if (!__builtin_memcmp(&record->remote, &nobody, sizeof(nobody))) {
