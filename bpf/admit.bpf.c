@@ -23,6 +23,8 @@ char LICENSE[] SEC("license") = "GPL";
 
 #define PENDING_STALE_NS (500 * 1000 * 1000ULL)
 
+#define CONDEMNED_TAIL_NS (2 * 1000 * 1000 * 1000ULL)
+
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -94,6 +96,28 @@ BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkee
 }
 
 /*
+ * Functions of their own: inlined, clang merges the loads of both branches into one through a computed pointer, which
+ * the verifier refuses ("dereference of modified ctx ptr").
+ */
+BPF_CALLED void tuple_from_ipv4(struct sipkeep_tuple *tuple, struct bpf_sk_lookup *ctx)
+{
+	addr_from_ipv4(&tuple->local, ctx->local_ip4);
+	addr_from_ipv4(&tuple->remote, ctx->remote_ip4);
+}
+
+BPF_CALLED void tuple_from_ipv6(struct sipkeep_tuple *tuple, struct bpf_sk_lookup *ctx)
+{
+	tuple->local.w[0] = ctx->local_ip6[0];
+	tuple->local.w[1] = ctx->local_ip6[1];
+	tuple->local.w[2] = ctx->local_ip6[2];
+	tuple->local.w[3] = ctx->local_ip6[3];
+	tuple->remote.w[0] = ctx->remote_ip6[0];
+	tuple->remote.w[1] = ctx->remote_ip6[1];
+	tuple->remote.w[2] = ctx->remote_ip6[2];
+	tuple->remote.w[3] = ctx->remote_ip6[3];
+}
+
+/*
  * SK_DROP makes the kernel answer the SYN with a RST. The program sees every lookup that found no connection, segments
  * of connections long gone among them, and no TCP flags: those would have met a RST anyway.
  */
@@ -113,21 +137,10 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	tuple.remote_port = bpf_ntohs(ctx->remote_port);
 	if (!port_is_guarded(cfg, tuple.local_port))
 		return SK_PASS;
-	if (ctx->family == AF_INET) {
-		addr_from_ipv4(&tuple.local, ctx->local_ip4);
-		addr_from_ipv4(&tuple.remote, ctx->remote_ip4);
-	} else {
-		__u32 *local = (__u32 *)&tuple.local, *remote = (__u32 *)&tuple.remote;
-
-		local[0] = ctx->local_ip6[0];
-		local[1] = ctx->local_ip6[1];
-		local[2] = ctx->local_ip6[2];
-		local[3] = ctx->local_ip6[3];
-		remote[0] = ctx->remote_ip6[0];
-		remote[1] = ctx->remote_ip6[1];
-		remote[2] = ctx->remote_ip6[2];
-		remote[3] = ctx->remote_ip6[3];
-	}
+	if (ctx->family == AF_INET)
+		tuple_from_ipv4(&tuple, ctx);
+	else
+		tuple_from_ipv6(&tuple, ctx);
 	if (!listener_match(cfg->netns_cookie, &tuple.local, tuple.local_port))
 		return SK_PASS;
 	/* Refused at its final ACK, and counted then: its request socket is gone, this is its next segment. */
@@ -217,8 +230,8 @@ BPF_CALLED struct bpf_sock *request_lookup(struct __sk_buff *skb, const struct s
 	struct bpf_sock_tuple at = {};
 
 	if (addr_is_ipv4(&tuple->remote)) {
-		at.ipv4.saddr = *(const __u32 *)&tuple->remote.b[12];
-		at.ipv4.daddr = *(const __u32 *)&tuple->local.b[12];
+		at.ipv4.saddr = tuple->remote.w[3];
+		at.ipv4.daddr = tuple->local.w[3];
 		at.ipv4.sport = bpf_htons(tuple->remote_port);
 		at.ipv4.dport = bpf_htons(tuple->local_port);
 		return bpf_skc_lookup_tcp(skb, &at, sizeof(at.ipv4), BPF_F_CURRENT_NETNS, 0);
@@ -312,8 +325,8 @@ static long pending_reclaim(__u32 cpu, __u64 *stale_before)
 	return 0;
 }
 
-/* Remembers the place for the child that this CPU is about to make. */
-BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tuple *tuple)
+/* Remembers the place for the child that this CPU is about to make. cause: what would have refused it. */
+BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tuple *tuple, int cause)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
@@ -325,19 +338,20 @@ BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tu
 	pending->source = places->key;
 	pending->flags = places->flags;
 	pending->rate_ns = places->rate_ns;
+	pending->cause = cause;
 	pending->tuple = *tuple;
 	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
 }
 
-BPF_CALLED void condemn(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
+/* False when it was condemned already: another CPU had a copy of the same ACK. */
+BPF_CALLED bool condemn(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
 {
 	__u64 now = bpf_ktime_get_ns();
 	struct sipkeep_stats *mine;
 	struct sipkeep_abort abort = {};
 
-	if (!tuple || !cfg)
-		return;
-	bpf_map_update_elem(&condemned, tuple, &now, BPF_ANY);
+	if (!tuple || !cfg || bpf_map_update_elem(&condemned, tuple, &now, BPF_NOEXIST) == -EEXIST)
+		return false;
 	abort.tuple = *tuple;
 	abort.netns_cookie = cfg->netns_cookie;
 	if (bpf_ringbuf_output(&aborts, &abort, sizeof(abort), BPF_RB_FORCE_WAKEUP)) {
@@ -345,6 +359,7 @@ BPF_CALLED void condemn(const struct sipkeep_config *cfg, const struct sipkeep_t
 		if (mine)
 			mine->aborts_lost++;
 	}
+	return true;
 }
 
 /* Takes a place for a handshake that is about to complete. 1: let it through, 0: drop it. */
@@ -372,16 +387,16 @@ BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct se
 		verdict = places_take(&places, policy, force, &cause);
 	}
 	if (verdict == ADMIT) {
-		if (cause && !exempt && cause != SIPKEEP_REFUSED_FULL)
-			refusal_count(&places.key, source_find(&places.key), cause);
-		pending_put(&places, &segment->tuple);
+		if (exempt || cause == SIPKEEP_REFUSED_FULL)
+			cause = SIPKEEP_REFUSED_NONE;
+		pending_put(&places, &segment->tuple, cause);
 		return 1;
 	}
 	if (force)
 		return 1; /* no place could be had at this instant: counted when it is established */
 	if (verdict == REFUSE) {
-		refusal_count(&places.key, source_find(&places.key), cause);
-		condemn(cfg, &segment->tuple);
+		if (condemn(cfg, &segment->tuple))
+			refusal_count(&places.key, source_find(&places.key), cause);
 	} else {
 		mine = stats_get();
 		if (mine)
@@ -409,9 +424,12 @@ BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 	if (id < 0)
 		return 1;
 	/* Over the limit since sk_lookup passed it, or refused by drop: the phone's next SYN meets the RST. */
-	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !cfg->observe &&
-	    syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0, false))
-		return 0;
+	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !cfg->observe) {
+		if (bpf_map_lookup_elem(&condemned, &segment.tuple))
+			bpf_map_delete_elem(&condemned, &segment.tuple); /* a new connection from the same port */
+		if (syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0, false))
+			return 0;
+	}
 	step = handshake_step(skb, sk, &segment, cfg);
 	if (step == STEP_OTHER)
 		return 1;

@@ -16,11 +16,9 @@ char LICENSE[] SEC("license") = "GPL";
 /* What the kernel makes of connect() to the unspecified address: the own address it is bound to, else loopback. */
 BPF_INLINE void remote_resolve(struct sipkeep_addr *remote, const struct sipkeep_addr *local, bool ipv4)
 {
-	const __u32 *r = (const __u32 *)remote, *l = (const __u32 *)local;
-
-	if (r[3] || (!ipv4 && (r[0] || r[1] || r[2])))
+	if (remote->w[3] || (!ipv4 && (remote->w[0] || remote->w[1] || remote->w[2])))
 		return;
-	if (ipv4 && l[3]) {
+	if (ipv4 && local->w[3]) {
 		*remote = *local;
 	} else if (ipv4) {
 		addr_from_ipv4(remote, bpf_htonl(0x7f000001));
@@ -119,25 +117,24 @@ int on_connect4(struct bpf_sock_addr *ctx)
 SEC("cgroup/connect6")
 int on_connect6(struct bpf_sock_addr *ctx)
 {
-	__u32 local[4], remote[4];
+	struct sipkeep_addr local, remote;
 	bool ipv4;
 
 	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM || !ctx->sk)
 		return 1;
-	local[0] = ctx->sk->src_ip6[0];
-	local[1] = ctx->sk->src_ip6[1];
-	local[2] = ctx->sk->src_ip6[2];
-	local[3] = ctx->sk->src_ip6[3];
-	remote[0] = ctx->user_ip6[0];
-	remote[1] = ctx->user_ip6[1];
-	remote[2] = ctx->user_ip6[2];
-	remote[3] = ctx->user_ip6[3];
-	ipv4 = addr_is_ipv4((struct sipkeep_addr *)remote);
-	if (ipv4 && !local[0] && !local[1] && !local[2] && !local[3])
-		addr_from_ipv4((struct sipkeep_addr *)local, 0);
-	remote_resolve((struct sipkeep_addr *)remote, (struct sipkeep_addr *)local, ipv4);
-	return connect_admit(ctx, (struct sipkeep_addr *)local, (struct sipkeep_addr *)remote,
-			     bpf_ntohs((__u16)ctx->user_port));
+	local.w[0] = ctx->sk->src_ip6[0];
+	local.w[1] = ctx->sk->src_ip6[1];
+	local.w[2] = ctx->sk->src_ip6[2];
+	local.w[3] = ctx->sk->src_ip6[3];
+	remote.w[0] = ctx->user_ip6[0];
+	remote.w[1] = ctx->user_ip6[1];
+	remote.w[2] = ctx->user_ip6[2];
+	remote.w[3] = ctx->user_ip6[3];
+	ipv4 = addr_is_ipv4(&remote);
+	if (ipv4 && !local.w[0] && !local.w[1] && !local.w[2] && !local.w[3])
+		addr_from_ipv4(&local, 0);
+	remote_resolve(&remote, &local, ipv4);
+	return connect_admit(ctx, &local, &remote, bpf_ntohs((__u16)ctx->user_port));
 }
 
 /* A socket that never got its SYN out takes its reservation with it. */

@@ -198,7 +198,7 @@ BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *p
 			return REFUSE;
 	} else {
 		if (place != PLACE_FREE) {
-			if (place == PLACE_TAKEN)
+			if (place == PLACE_TAKEN || force) /* forced, what is reserved will come in too */
 				*ret_cause = SIPKEEP_REFUSED_SOURCE;
 			if (!force)
 				return place == PLACE_TAKEN ? REFUSE : DEFER;
@@ -214,7 +214,7 @@ BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *p
 		goto undo;
 	place = place_take(&count->count, 0, policy->max_connections);
 	if (place != PLACE_FREE) {
-		if (place == PLACE_TAKEN)
+		if (place == PLACE_TAKEN || force)
 			*ret_cause = SIPKEEP_REFUSED_POLICY;
 		if (!force)
 			goto undo;

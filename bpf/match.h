@@ -10,37 +10,34 @@
 
 #define MATCH static inline __attribute__((always_inline))
 
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define MATCH_HTONL(x) __builtin_bswap32(x)
+#else
+#define MATCH_HTONL(x) (x)
+#endif
+
 MATCH _Bool addr_is_ipv4(const struct sipkeep_addr *addr)
 {
-	const __u32 *word = (const __u32 *)addr;
-
-	return word[0] == 0 && word[1] == 0 && addr->b[8] == 0 && addr->b[9] == 0 && addr->b[10] == 0xff &&
-	       addr->b[11] == 0xff;
+	return addr->w[0] == 0 && addr->w[1] == 0 && addr->w[2] == MATCH_HTONL(0xffff);
 }
 
 /* ipv4: in network order. */
 MATCH void addr_from_ipv4(struct sipkeep_addr *addr, __u32 ipv4)
 {
-	__u32 *word = (__u32 *)addr;
-
-	word[0] = 0;
-	word[1] = 0;
-	word[2] = 0;
-	addr->b[10] = 0xff;
-	addr->b[11] = 0xff;
-	word[3] = ipv4;
+	addr->w[0] = 0;
+	addr->w[1] = 0;
+	addr->w[2] = MATCH_HTONL(0xffff);
+	addr->w[3] = ipv4;
 }
 
-/* Keeps the first `bits` (0..128) of addr, zeroes the rest. */
+/* Keeps the first `bits` (0..128) of addr, zeroes the rest. By words: a branch a byte is too much for 6.1's verifier. */
 MATCH void addr_mask(struct sipkeep_addr *addr, __u32 bits)
 {
-	for (__u32 i = 0; i < 16; i++) {
-		__u32 first = i * 8;
+	for (__u32 i = 0; i < 4; i++) {
+		__u32 keep = bits > i * 32 ? bits - i * 32 : 0;
+		__u32 mask = keep >= 32 ? ~0U : (__u32)~(0xffffffffULL >> keep);
 
-		if (bits <= first)
-			addr->b[i] = 0;
-		else if (bits < first + 8)
-			addr->b[i] &= (__u8)(0xff00 >> (bits - first));
+		addr->w[i] &= MATCH_HTONL(mask);
 	}
 }
 

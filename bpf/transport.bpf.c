@@ -9,6 +9,7 @@
  * storage.
  */
 #include "life.h"
+#include "refuse.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -18,6 +19,7 @@ BPF_CALLED bool pending_claim(const struct sipkeep_tuple *tuple, struct places *
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
 	__u64 token;
+	int cause;
 
 	if (!pending || !tuple || !places)
 		return false;
@@ -27,7 +29,12 @@ BPF_CALLED bool pending_claim(const struct sipkeep_tuple *tuple, struct places *
 	places->key = pending->source;
 	places->flags = pending->flags;
 	places->rate_ns = pending->rate_ns;
-	return __sync_val_compare_and_swap(&pending->token, token, 0) == token;
+	cause = pending->cause;
+	if (__sync_val_compare_and_swap(&pending->token, token, 0) != token)
+		return false;
+	if (cause)
+		refusal_count(&places->key, source_find(&places->key), cause);
+	return true;
 }
 
 /* The transport is established and in the counts: its storage, its keepalive, its first event. */

@@ -26,7 +26,10 @@
 #define SIPKEEP_NAME_LEN 32	 /* a policy's name with its NUL */
 
 struct sipkeep_addr {
-	__u8 b[16];
+	union {
+		__u8 b[16];
+		__u32 w[4];
+	};
 };
 
 enum sipkeep_direction {
@@ -273,7 +276,8 @@ struct sipkeep_pending {
 	struct sipkeep_tuple tuple;
 	__u64 rate_ns; /* what it took from the source's rate, to be given back if nothing comes of it */
 	__u8 flags;    /* SIPKEEP_TRANSPORT_IN_* */
-	__u8 pad[31];
+	__u8 cause;    /* observe mode: what would have refused it, enum sipkeep_refusal */
+	__u8 pad[30];
 };
 _Static_assert(sizeof(struct sipkeep_pending) == 128, "pending layout");
 

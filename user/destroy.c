@@ -88,7 +88,8 @@ int destroy_request(int fd, const struct sipkeep_tuple *tuple)
 		return -EIO;
 	if (reply.diag.idiag_state != TCP_SYN_RECV)
 		return -ENOENT;
-	request.diag.id = reply.diag.id;
+	/* Not its addresses: below a dual-stack listener an IPv4 request is shown with mapped ones, and not found by them. */
+	memcpy(request.diag.id.idiag_cookie, reply.diag.id.idiag_cookie, sizeof(request.diag.id.idiag_cookie));
 	request.header.nlmsg_type = SOCK_DESTROY;
 	request.header.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
 	return exchange(fd, &request, &reply);
