@@ -184,8 +184,10 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, const struct sipkeep_config 
 	if (!port_is_guarded(cfg, tuple.local_port))
 		return;
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER || !state_callback_set(tp))
+	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
 		return;
+	/* Without the callback its entry outlives it, and a SYN to a port nobody listens on meets a RST either way. */
+	state_callback_set(tp);
 	transport->phase = SIPKEEP_PHASE_LISTENER;
 	transport->cookie = bpf_get_socket_cookie(tp);
 	key.netns_cookie = skc->skc_net.net->net_cookie;

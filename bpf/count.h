@@ -59,6 +59,14 @@ BPF_GLOBAL int full_report(struct sipkeep_shared *all, __u64 now)
 	return 0;
 }
 
+/* 6.1 takes no key through a global function's argument: it is copied to the own stack. */
+BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *key)
+{
+	struct sipkeep_source_key copy = *key;
+
+	return bpf_map_lookup_elem(&sources, &copy);
+}
+
 /*
  * The source's entry, made if need be. NULL with *ret_full when the map is full (counted, and told); NULL without when
  * the entry that another CPU had just made was removed again before it could be looked up: ask again.
@@ -66,17 +74,19 @@ BPF_GLOBAL int full_report(struct sipkeep_shared *all, __u64 now)
 BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, bool *ret_full)
 {
 	struct sipkeep_source fresh = {}, *source;
+	struct sipkeep_source_key copy;
 	struct sipkeep_stats *mine;
 	long err;
 
 	if (!key || !ret_full)
 		return NULL;
-	source = bpf_map_lookup_elem(&sources, key);
+	copy = *key;
+	source = bpf_map_lookup_elem(&sources, &copy);
 	if (source)
 		return source;
-	fresh.count = source_tag(key);
-	err = bpf_map_update_elem(&sources, key, &fresh, BPF_NOEXIST);
-	source = bpf_map_lookup_elem(&sources, key);
+	fresh.count = source_tag(&copy);
+	err = bpf_map_update_elem(&sources, &copy, &fresh, BPF_NOEXIST);
+	source = bpf_map_lookup_elem(&sources, &copy);
 	if (source)
 		return source;
 	if (!err || err == -EEXIST)
@@ -123,11 +133,6 @@ BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
 	return bpf_map_lookup_elem(&policy_counts, &id);
 }
 
-BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *key)
-{
-	return bpf_map_lookup_elem(&sources, key);
-}
-
 /*
  * One reservation less. An entry that never had a connection goes with it: under SYN cookies the sender of an ACK has
  * proved nothing yet, and must not leave entries behind.
@@ -135,11 +140,12 @@ BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *k
 BPF_CALLED void source_unreserve(struct sipkeep_source *source, const struct sipkeep_source_key *key)
 {
 	__u64 word = __sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE) - SIPKEEP_RESERVED_ONE;
+	struct sipkeep_source_key copy = *key;
 
 	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused)
 		return;
 	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) == word)
-		bpf_map_delete_elem(&sources, key);
+		bpf_map_delete_elem(&sources, &copy);
 }
 
 BPF_GLOBAL int places_undo(const struct places *places)
