@@ -118,15 +118,16 @@ demo: all | demo-needs ## a guarded Kamailio in a namespace of its own, in under
 	@$(MAKE) own
 	@SIPKEEP=build/sipkeep deploy/demo/demo.sh
 
-# tests/bench/run where there is one; else each tests/bench/*.sh in the tests' private environment, its output shown.
-BENCH := $(wildcard tests/bench/run)
+# In the tests' private surroundings, their output shown.
+SOAK := $(wildcard tests/bench/soak*.sh)
+BENCH := $(filter-out $(SOAK),$(wildcard tests/bench/*.sh))
 bench: all tools | check-needs ## measure (needs root)
-	@$(if $(BENCH),$(BENCH),tests/run --show $(filter-out %/soak.sh,$(wildcard tests/bench/*.sh)))
+	@$(if $(BENCH),tests/run --show $(BENCH),echo "There is no benchmark yet")
 
-soak: all tools | check-needs ## the long tests, hours of them (needs root)
-	@tests/run --show $(wildcard tests/bench/soak.sh)
+soak: all tools | check-needs ## the tests that take hours (needs root)
+	@$(if $(SOAK),tests/run --show $(SOAK),echo "There is no soak test yet")
 
-info: build/sipkeep.bpf.o ## instructions and stack of each BPF program, as this kernel's verifier counts them (needs root)
+info: build/sipkeep.bpf.o ## instructions and stack of each BPF program, as this kernel's verifier has them (needs root)
 	@tests/lib/info $<
 
 # ---- a first run
@@ -134,7 +135,7 @@ info: build/sipkeep.bpf.o ## instructions and stack of each BPF program, as this
 CONFIG ?=
 CGROUP ?=
 # Ctrl-C ends it, and is no failure.
-run: all ## load CONFIG= for CGROUP= (the sample, in observe mode; the whole host), show events until Ctrl-C (needs root)
+run: all ## observe CGROUP= (the whole host) by CONFIG= (the sample), print events until Ctrl-C (needs root)
 	@$(MAKE) own
 	@$(if $(CONFIG),,$(INSTALL) -m 0644 deploy/sipkeep.conf build/sipkeep.conf)
 	@trap : INT; build/sipkeep run -c '$(or $(CONFIG),build/sipkeep.conf)' --unload-at-exit --observe \
@@ -148,10 +149,10 @@ deps: ## install the Debian packages that building, tests and demo need, where m
 INSTALLING := $(if $(filter run check check-unit demo soak bench,$(MAKECMDGOALS)),--install)
 build-needs:
 	@tests/lib/packages $(INSTALLING) build
-check-needs:
-	@tests/lib/packages $(INSTALLING) build test
-demo-needs:
-	@tests/lib/packages $(INSTALLING) build demo
+check-needs: | build-needs
+	@tests/lib/packages $(INSTALLING) test
+demo-needs: | build-needs
+	@tests/lib/packages $(INSTALLING) demo
 
 # What sudo built belongs to whoever called it, so that the next `make` needs no root.
 own:
@@ -164,7 +165,7 @@ install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing con
 	$(Q)$(INSTALL) -D -m 0755 build/sipkeep $(DESTDIR)$(SBINDIR)/sipkeep
 	$(say) INSTALL $(DESTDIR)$(UNITDIR)/sipkeep.service
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(UNITDIR)
-	$(Q)sed 's|/usr/sbin/sipkeep|$(SBINDIR)/sipkeep|' deploy/systemd/sipkeep.service >build/sipkeep.service
+	$(Q)sed 's|/usr/sbin/sipkeep|$(SBINDIR)/sipkeep|; s|/usr/share/doc/sipkeep|$(DOCDIR)|' deploy/systemd/sipkeep.service >build/sipkeep.service
 	$(Q)$(INSTALL) -m 0644 build/sipkeep.service $(DESTDIR)$(UNITDIR)/sipkeep.service
 	$(say) INSTALL $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)
@@ -175,7 +176,8 @@ install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing con
 		echo "  INSTALL $(DESTDIR)$(CONFDIR)/sipkeep.conf"; \
 		$(INSTALL) -D -m 0644 deploy/sipkeep.conf $(DESTDIR)$(CONFDIR)/sipkeep.conf; \
 	fi
-	@[ -n "$(DESTDIR)" ] || echo "Next: edit $(CONFDIR)/sipkeep.conf, then systemctl daemon-reload && systemctl enable --now sipkeep"
+	@[ -n "$(DESTDIR)" ] || echo "Next: look through $(CONFDIR)/sipkeep.conf, then" \
+		"systemctl daemon-reload && systemctl enable --now sipkeep"
 
 # Whatever is loaded would stay loaded, with no command left to remove it.
 uninstall: ## remove what install put there, but the config
@@ -188,12 +190,12 @@ uninstall: ## remove what install put there, but the config
 # ---- the house
 
 SCRIPTS = tests/run tests/lib/inside tests/lib/packages tests/lib/info tests/lib/lib.sh .ci/run \
-	$(wildcard deploy/*/*.sh tests/*/*.sh tests/*/*.bash tests/bench/run)
+	tests/lib/lint $(wildcard deploy/*/*.sh tests/*/*.sh tests/*/*.bash)
 
 format: ## clang-format the C code
 	$(Q)$(CLANG_FORMAT) -i $(wildcard include/*.h bpf/*.[ch] user/*.[ch] tests/*/*.[ch])
 
-lint: all ## shellcheck, clang-format, cppcheck; whichever is there
+lint: ## shellcheck, and trailing blanks
 	$(Q)tests/lib/lint $(sort $(SCRIPTS))
 
 clean: ## remove build/

@@ -21,9 +21,7 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-#define PENDING_STALE_NS (500 * 1000 * 1000ULL)
-
-#define CONDEMNED_TAIL_NS (2 * 1000 * 1000 * 1000ULL)
+#define CONDEMNED_TAIL_NS (2 * 1000 * 1000 * 1000ULL) /* so long segments of a refused connection may come in */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -127,6 +125,7 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	const struct sipkeep_config *cfg;
 	struct sipkeep_tuple tuple = {};
 	bool counted;
+	__u64 *at;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
@@ -143,8 +142,11 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 		tuple_from_ipv6(&tuple, ctx);
 	if (!listener_match(cfg->netns_cookie, &tuple.local, tuple.local_port))
 		return SK_PASS;
-	/* Refused at its final ACK, and counted then: its request socket is gone, this is its next segment. */
-	counted = bpf_map_delete_elem(&condemned, &tuple) == 0;
+	/* Refused at its final ACK, and counted then: its request socket is gone, this is one of its next segments. */
+	at = bpf_map_lookup_elem(&condemned, &tuple);
+	counted = at != NULL;
+	if (at && bpf_ktime_get_ns() - *at > CONDEMNED_TAIL_NS)
+		bpf_map_delete_elem(&condemned, &tuple);
 	if (syn_refused(cfg, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP, counted))
 		return SK_DROP; /* over its limit: RST, so that the phone fails over at once */
 	return SK_PASS;
@@ -290,41 +292,6 @@ BPF_CALLED int handshake_step(struct __sk_buff *skb, struct bpf_sock *sk, const 
 	return step;
 }
 
-BPF_CALLED bool pending_undo(struct sipkeep_pending *pending)
-{
-	struct sipkeep_stats *mine;
-	struct places places;
-	__u64 token;
-
-	if (!pending)
-		return false;
-	token = count_load(&pending->token);
-	if (!token)
-		return false;
-	places.key = pending->source;
-	places.flags = pending->flags;
-	places.rate_ns = pending->rate_ns;
-	/* Read first, then claimed: the owner fills it anew only after the token has changed. */
-	if (__sync_val_compare_and_swap(&pending->token, token, 0) != token)
-		return false;
-	places_undo(&places);
-	mine = stats_get();
-	if (mine)
-		mine->reclaimed++;
-	return true;
-}
-
-static long pending_reclaim(__u32 cpu, __u64 *stale_before)
-{
-	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
-
-	if (!pending)
-		return 1; /* no more CPUs */
-	if (pending->token && pending->token < *stale_before)
-		pending_undo(pending);
-	return 0;
-}
-
 /* Remembers the place for the child that this CPU is about to make. cause: what would have refused it. */
 BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tuple *tuple, int cause)
 {
@@ -381,9 +348,7 @@ BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct se
 	force = cfg->observe || exempt;
 	verdict = places_take(&places, policy, force, &cause);
 	if (verdict == DEFER) {
-		__u64 stale_before = bpf_ktime_get_ns() - PENDING_STALE_NS;
-
-		bpf_loop(4096, pending_reclaim, &stale_before, 0);
+		pendings_reclaim();
 		verdict = places_take(&places, policy, force, &cause);
 	}
 	if (verdict == ADMIT) {

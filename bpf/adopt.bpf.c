@@ -48,18 +48,19 @@ struct sighting {
 
 /* Where a socket belongs by the running policies. */
 BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cfg, struct sipkeep_transport *transport,
-		      __u64 netns_cookie)
+		      struct sock *sk)
 {
 	const struct sipkeep_policy *policy;
 	struct sipkeep_tuple *tuple;
 
-	if (!sighting || !cfg)
+	if (!sighting || !cfg || !sk)
 		return;
 	tuple = &sighting->tuple;
 	if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
 		sighting->direction = transport->direction;
 	else
-		sighting->direction = listener_match(netns_cookie, &tuple->local, tuple->local_port) ?
+		sighting->direction = listener_match(sk->__sk_common.skc_net.net->net_cookie, &tuple->local,
+						     tuple->local_port) ?
 					      SIPKEEP_INBOUND : SIPKEEP_OUTBOUND;
 	sighting->policy = policy_match(cfg, &tuple->remote, sighting->direction,
 					sighting->direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
@@ -73,11 +74,17 @@ BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cf
 	if (sighting->direction == SIPKEEP_INBOUND) {
 		source_key_inbound(&sighting->key, policy, sighting->policy, &tuple->remote);
 	} else {
-		/* What it was bound to at connect() isn't to be seen any more: an own key keeps what it was. */
 		source_key_outbound(&sighting->key, sighting->policy, &tuple->local, &tuple->remote,
 				    tuple->remote_port);
+		/* As connect.bpf.c makes the key: by what it was bound to when it called connect(). */
 		if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
 			sighting->key.addr = transport->source.addr;
+		else if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDADDR_LOCK)
+			return;
+		else if (addr_is_ipv4(&tuple->remote))
+			addr_from_ipv4(&sighting->key.addr, 0);
+		else
+			__builtin_memset(&sighting->key.addr, 0, sizeof(sighting->key.addr));
 	}
 }
 
@@ -224,7 +231,7 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 	}
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
 	tuple_from_sock(&sighting.tuple, skc);
-	sight(&sighting, cfg, transport, skc->skc_net.net->net_cookie);
+	sight(&sighting, cfg, transport, &tp->inet_conn.icsk_inet.sk);
 	if (sighting.policy < 0)
 		return 0;
 	if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTED) {
@@ -281,7 +288,7 @@ int on_list(struct bpf_iter__tcp *ctx)
 		listing.listener = 1;
 		listing.guarded = port_is_guarded(cfg, sighting.tuple.local_port);
 	} else {
-		sight(&sighting, cfg, transport, skc->skc_net.net->net_cookie);
+		sight(&sighting, cfg, transport, &tp->inet_conn.icsk_inet.sk);
 		listing.guarded = sighting.policy >= 0;
 		listing.expected = sighting.key;
 		listing.now_ns = bpf_ktime_get_ns();

@@ -354,4 +354,50 @@ BPF_GLOBAL int places_release(struct sipkeep_transport *transport)
 	return 0;
 }
 
+/* A place that a CPU took for a final ACK, and that no connection has claimed for so long, will not be. */
+#define PENDING_STALE_NS (500 * 1000 * 1000ULL)
+
+BPF_CALLED bool pending_undo(struct sipkeep_pending *pending)
+{
+	struct sipkeep_stats *mine;
+	struct places places;
+	__u64 token;
+
+	if (!pending)
+		return false;
+	token = count_load(&pending->token);
+	if (!token)
+		return false;
+	places.key = pending->source;
+	places.flags = pending->flags;
+	places.rate_ns = pending->rate_ns;
+	/* Read first, then claimed: the owner fills it anew only after the token has changed. */
+	if (__sync_val_compare_and_swap(&pending->token, token, 0) != token)
+		return false;
+	places_undo(&places);
+	mine = stats_get();
+	if (mine)
+		mine->reclaimed++;
+	return true;
+}
+
+static long pending_reclaim(__u32 cpu, __u64 *stale_before)
+{
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+
+	if (!pending)
+		return 1; /* no more CPUs */
+	if (pending->token && pending->token < *stale_before)
+		pending_undo(pending);
+	return 0;
+}
+
+/* Takes the places back that idle CPUs still hold for handshakes that came to nothing. */
+BPF_CALLED void pendings_reclaim(void)
+{
+	__u64 stale_before = bpf_ktime_get_ns() - PENDING_STALE_NS;
+
+	bpf_loop(4096, pending_reclaim, &stale_before, 0);
+}
+
 #endif

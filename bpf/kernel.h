@@ -31,6 +31,7 @@
 #define TCP_USER_TIMEOUT 18
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* bpf_setsockopt() from the iterator, Linux 6.12 */
 
+#define SOCK_BINDADDR_LOCK 4 /* of sk_userlocks: bound to an address of its own choice */
 #define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): the peer's FIN was received */
 
 #define ECONNRESET 104
@@ -86,6 +87,7 @@ struct sock_common {
 
 struct sock {
 	struct sock_common __sk_common;
+	__u8 sk_userlocks; /* a bit field on some kernels */
 	int sk_err;
 	struct sock_cgroup_data sk_cgrp_data;
 } KERNEL_STRUCT;

@@ -47,6 +47,8 @@ BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *tr
 	record->flags = transport->flags & SIPKEEP_TRANSPORT_ADOPTED ? SIPKEEP_RECORD_ADOPTED : 0;
 	record->age_ns = record->ts_ns - transport->connected_ns;
 	record->idle_ns = idle_ns(cfg, tp);
+	if (record->idle_ns > record->age_ns && !(record->flags & SIPKEEP_RECORD_ADOPTED))
+		record->idle_ns = record->age_ns; /* kept in ticks of some milliseconds, the age in nanoseconds */
 	record->bytes_in = bytes_in(tp);
 	record->bytes_out = bytes_out(tp);
 	record->srtt_us = tp->srtt_us >> 3;

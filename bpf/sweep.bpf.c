@@ -38,6 +38,7 @@ int on_sweep(struct sipkeep_sweep *ctx)
 {
 	struct sweep_state state = {};
 
+	pendings_reclaim();
 	state.now = bpf_ktime_get_ns();
 	state.idle_before = state.now - ctx->idle_ns;
 	bpf_for_each_map_elem(&sources, sweep_source, &state, 0);

@@ -48,5 +48,5 @@ int cmd_apply(struct command_context *context, const struct command *self, int a
 		puts("nothing to change");
 	else if (options.dry_run)
 		puts("(dry run: nothing was changed)");
-	return SIPKEEP_EXIT_DONE;
+	return command_flush();
 }

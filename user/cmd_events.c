@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include "command.h"
 #include "follow.h"
 #include "reader.h"
@@ -41,6 +42,8 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 		if (!err) {
 			err = reader_poll(reader);
 			reader_close(reader);
+			if (err < 0)
+				failure_set(&failure, err, "events can't be printed: %s", strerror(-err));
 		}
 	}
 	if (err < 0 && err != -EPIPE)

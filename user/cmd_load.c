@@ -26,7 +26,7 @@ static int loaded_print(const struct command_context *context, const struct poli
 	       set->observe ? "observe" : "enforce", set->policy_count, set->policy_count == 1 ? "policy" : "policies",
 	       set->cgroup_count, set->cgroup_count == 1 ? "cgroup" : "cgroups", adopted,
 	       adopted == 1 ? "transport" : "transports");
-	return SIPKEEP_EXIT_DONE;
+	return command_flush();
 }
 
 int cmd_load(struct command_context *context, const struct command *self, int argc, char **argv)

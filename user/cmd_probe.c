@@ -34,5 +34,5 @@ int cmd_probe(struct command_context *context, const struct command *self, int a
 	puts("this kernel has:");
 	missing = datapath_probe(print_line, NULL);
 	puts(missing ? "sipkeep can't run here (or this isn't root)" : "sipkeep can run here");
-	return missing ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
+	return command_flush() || missing ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
 }

@@ -17,5 +17,5 @@ int cmd_unload(struct command_context *context, const struct command *self, int 
 	if (context->json)
 		return command_json(json_pack("{s:i, s:b, s:s}", "v", 1, "ok", 1, "instance", context->instance));
 	printf("unloaded instance '%s'\n", context->instance);
-	return SIPKEEP_EXIT_DONE;
+	return command_flush();
 }

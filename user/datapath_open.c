@@ -145,6 +145,37 @@ int datapath_remove_pins(const char *dir, struct failure *failure)
 	return 0;
 }
 
+/* What the others' shape must be for their elements to fit where they are read to; meta's says its version. */
+static const struct {
+	__u32 key, value;
+} map_shapes[] = {
+	[DATAPATH_CONFIG] = { sizeof(__u32), sizeof(struct sipkeep_config) },
+	[DATAPATH_POLICIES] = { sizeof(__u32), sizeof(struct sipkeep_policy) },
+	[DATAPATH_POLICY_NAMES] = { sizeof(__u32), SIPKEEP_NAME_LEN },
+	[DATAPATH_RULES] = { sizeof(struct sipkeep_rule_key), sizeof(__u32) },
+	[DATAPATH_EXEMPTS] = { sizeof(struct sipkeep_exempt_key), sizeof(__u32) },
+	[DATAPATH_GUARDED_PORTS] = { sizeof(__u32), sizeof(__u8) },
+	[DATAPATH_SOURCES] = { sizeof(struct sipkeep_source_key), sizeof(struct sipkeep_source) },
+	[DATAPATH_POLICY_COUNTS] = { sizeof(__u32), sizeof(struct sipkeep_policy_count) },
+	[DATAPATH_POLICY_STATS] = { sizeof(__u32), sizeof(struct sipkeep_policy_stats) },
+	[DATAPATH_STATS] = { sizeof(__u32), sizeof(struct sipkeep_stats) },
+	[DATAPATH_SHARED] = { sizeof(__u32), sizeof(struct sipkeep_shared) },
+	[DATAPATH_TRANSPORTS] = { sizeof(int), sizeof(struct sipkeep_transport) },
+	[DATAPATH_PENDINGS] = { sizeof(__u32), sizeof(struct sipkeep_pending) },
+	[DATAPATH_CONDEMNED] = { sizeof(struct sipkeep_tuple), sizeof(__u64) },
+	[DATAPATH_LISTENERS] = { sizeof(struct sipkeep_listener_key), sizeof(__u32) },
+	[DATAPATH_EVENTS] = { 0, 0 },
+	[DATAPATH_ABORTS] = { 0, 0 },
+	[DATAPATH_META] = { sizeof(__u32), 0 },
+};
+_Static_assert(sizeof(map_shapes) / sizeof(map_shapes[0]) == DATAPATH_MAP_MAX, "a shape for each map");
+
+static bool map_is_ours(const struct bpf_map_info *info, enum datapath_map map)
+{
+	return !strncmp(info->name, datapath_map_names[map], 15) && info->key_size == map_shapes[map].key &&
+	       (map == DATAPATH_META || info->value_size == map_shapes[map].value);
+}
+
 static int map_open(struct datapath *datapath, enum datapath_map map, struct failure *failure)
 {
 	struct bpf_map_info info = {};
@@ -154,11 +185,11 @@ static int map_open(struct datapath *datapath, enum datapath_map map, struct fai
 
 	snprintf(path, sizeof(path), "%s/%s", datapath->dir, datapath_map_names[map]);
 	fd = bpf_obj_get(path);
-	if (fd < 0)
-		return failure_set(failure, fd, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' removes it",
-				   path, strerror(-fd));
+	if (fd < 0) /* never -ENOENT: it is loaded */
+		return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' "
+				   "removes it", path, strerror(-fd));
 	/* A program or another's map under our name? */
-	if (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, datapath_map_names[map], 15)) {
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) || !map_is_ours(&info, map)) {
 		close(fd);
 		return failure_set(failure, -EINVAL, "%s is not a map of sipkeep's; the instance is damaged, "
 				   "'sipkeep unload' removes it", path);

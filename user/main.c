@@ -64,11 +64,11 @@ int main(int argc, char **argv)
 	while (verb < argc && argv[verb][0] == '-') {
 		if (!strcmp(argv[verb], "-V") || !strcmp(argv[verb], "--version")) {
 			puts("sipkeep " SIPKEEP_VERSION);
-			return SIPKEEP_EXIT_DONE;
+			return command_flush();
 		}
 		if (!strcmp(argv[verb], "-h") || !strcmp(argv[verb], "--help")) {
 			usage(stdout);
-			return SIPKEEP_EXIT_DONE;
+			return command_flush();
 		}
 		verb += !strcmp(argv[verb], "--instance") || !strcmp(argv[verb], "-c") || !strcmp(argv[verb], "--config");
 		verb++;

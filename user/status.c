@@ -151,7 +151,7 @@ int status_print(const struct command_context *context, const struct datapath *d
 	} else {
 		exit_code = json_array_size(view.degraded) ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
 		if (context->json)
-			command_json(json_pack("{s:i, s:s, s:b, s:s, s:s, s:O, s:O, s:O}", "v", 1, "instance",
+			exit_code = command_json(json_pack("{s:i, s:s, s:b, s:s, s:s, s:O, s:O, s:O}", "v", 1, "instance",
 					       context->instance, "ok", !exit_code, "mode",
 					       view.config.observe ? "observe" : "enforce", "on_full",
 					       view.config.on_full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,

@@ -33,6 +33,13 @@ wait_for() {
 # shellcheck source=../../tests/pbx/pbx.bash
 . "$root/tests/pbx/pbx.bash"
 
+# The command as the reader sees it, on the demo's own instance.
+sipkeep() {
+	local verb=$1
+	shift
+	"$SIPKEEP" "$verb" --instance "$INSTANCE" "$@"
+}
+
 check_requirements() {
 	local missing
 	((EUID == 0)) || die "needs root, to load BPF programs and to make namespaces: sudo make demo"
@@ -53,7 +60,7 @@ cleanup() {
 	trap '' INT TERM HUP PIPE
 	pbx_end_all
 	if [[ -n ${loaded:-} ]]; then
-		sipkeep unload >/dev/null || code=1
+		sipkeep unload >/dev/null 2>&1 || code=1
 	fi
 	if [[ -n ${CGROUP_DIR:-} ]]; then
 		rmdir "$CGROUP_DIR" || code=1
@@ -104,20 +111,21 @@ phone_timers() {
 	show ss -tno state established "src $PBX_ADDRESS and ( sport = :$PBX_PORT or sport = :$PBX_TLS_PORT )"
 }
 
+# told EVENT ADDRESS: the events of this kind about this remote address, so far.
 told() {
-	grep -F "\"remote\":\"$PHONE_C:" "$PBX_DIR/events.log" | grep -F "\"event\":\"$1\""
+	grep -F "\"event\":\"$1\"" "$PBX_DIR/events.log" | grep -F "\"$2"
 }
 
 wait_until_told() {
-	wait_for 15 told "$1" >/dev/null
-	told "$1"
+	wait_for 15 told "$@" >/dev/null
+	told "$@"
 }
 
 chapter_pbx() {
 	chapter "1. A PBX that knows nothing of sipkeep"
-	say "Kamailio listens on $PBX_ADDRESS, port $PBX_PORT (TCP) and $PBX_TLS_PORT (TLS), in a cgroup of its own. Behind one" \
-		"NAT address, $PHONE_A, two phones register over TCP and one over TLS. Kamailio's keepalive is off: no timer is" \
-		"shown, and the NAT router may forget them."
+	say "Kamailio listens on $PBX_ADDRESS, port $PBX_PORT (TCP) and $PBX_TLS_PORT (TLS), in a cgroup of its own." \
+		"Behind one NAT address, $PHONE_A, two phones register over TCP and one over TLS. Kamailio's keepalive is off:" \
+		"no timer is shown, and the NAT router may forget them."
 	kamailio_start
 	carrier_start
 	phones_start first_phones 2 "$PHONE_A"
@@ -146,7 +154,8 @@ chapter_limit() {
 	say "One more from there:"
 	phone_refused refused_phone "$PHONE_A" || die "it was not refused: $(pbx_complaint refused_phone)"
 	say "   SIPp: $(pbx_complaint refused_phone)"
-	say "A reset answered its SYN: it knows at once and can try its next server; Kamailio never saw it."
+	say "A reset answered its SYN: it knows at once and can try its next server; Kamailio never saw it. The event:"
+	wait_until_told refused "$PHONE_A"
 	say "From another address, $PHONE_B:"
 	phone_try other_phone "$PHONE_B" || die "it was refused: $(pbx_complaint other_phone)"
 	say "   SIPp: registered, 200 OK"
@@ -154,13 +163,14 @@ chapter_limit() {
 
 chapter_life() {
 	chapter "4. The life of one transport"
-	say "A phone at $PHONE_C connects, registers, stays for two seconds and leaves. From \`sipkeep events -f\`, as they come:"
+	say "A phone at $PHONE_C connects, registers, stays for two seconds and leaves. The events, as they come:"
 	local options
 	mapfile -t options < <(sipp_options visitor)
-	pbx_spawn visitor sipp "$PBX_ADDRESS:$PBX_PORT" -sf "$PBX_FILES/register.xml" -i "$PHONE_C" -t tn -m 1 -d 2000 "${options[@]}"
-	wait_until_told connected
-	wait_until_told disconnected
-	wait_until_told destroyed
+	pbx_spawn visitor sipp "$PBX_ADDRESS:$PBX_PORT" -sf "$PBX_FILES/register.xml" -i "$PHONE_C" \
+		-t tn -m 1 -d 2000 "${options[@]}"
+	wait_until_told connected "$PHONE_C:"
+	wait_until_told disconnected "$PHONE_C:"
+	wait_until_told destroyed "$PHONE_C:"
 	pbx_end visitor
 }
 
@@ -181,7 +191,8 @@ chapter_end() {
 	show sipkeep unload
 	loaded=
 	say "$(keepalive_timers "$PBX_ADDRESS" "$PBX_PORT" | wc -l) phones over TCP and" \
-		"$(keepalive_timers "$PBX_ADDRESS" "$PBX_TLS_PORT" | wc -l) over TLS are still connected. That was all, in $SECONDS s."
+		"$(keepalive_timers "$PBX_ADDRESS" "$PBX_TLS_PORT" | wc -l) over TLS are still connected." \
+		"That was all, in $SECONDS s."
 }
 
 check_requirements

@@ -8,7 +8,7 @@
 #   INSTANCE      the name of its instance
 #   CGROUP        its cgroup as the config wants it, relative to the cgroup2 mount
 #   CGROUP_DIR    the same as an absolute path
-#   TMP           an empty directory
+#   TMP           an empty directory, its working directory
 #   TOOLS         where the programs of tests/tools are
 # and passes when it returns; under `set -e` every command of it must succeed.
 
