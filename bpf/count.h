@@ -99,6 +99,35 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
 	return NULL;
 }
 
+/*
+ * Takes a place in the source's entry, made if need be. *ret_place tells how it went; NULL with PLACE_NONE when the map
+ * is full, with PLACE_GONE when the entry is about to be removed and the caller should ask again.
+ */
+BPF_CALLED struct sipkeep_source *source_take(const struct sipkeep_source_key *key, __u32 limit, int *ret_place)
+{
+	__u64 tag = source_tag(key);
+	bool full = false;
+
+	for (int i = 0; i < GONE_ROUNDS; i++) {
+		struct sipkeep_source *source = source_make(key, &full);
+		int place;
+
+		if (full) {
+			*ret_place = PLACE_NONE;
+			return NULL;
+		}
+		if (!source)
+			continue;
+		place = place_take(&source->count, tag, limit);
+		if (place != PLACE_GONE) {
+			*ret_place = place;
+			return source;
+		}
+	}
+	*ret_place = PLACE_GONE;
+	return NULL;
+}
+
 BPF_GLOBAL bool rate_take(struct sipkeep_source *source, const struct sipkeep_policy *policy, __u64 now)
 {
 	if (!source || !policy)
@@ -170,81 +199,90 @@ BPF_GLOBAL int places_undo(const struct places *places)
 	return 0;
 }
 
+/* The source's part of places_take(). PLACE_NONE: it can't be counted, but may come in all the same. */
+BPF_CALLED int places_take_source(struct places *places, const struct sipkeep_policy *policy, bool force,
+				  int *ret_cause)
+{
+	struct sipkeep_source *source;
+	int place = PLACE_GONE;
+
+	source = source_take(&places->key, policy->max_connections_per_source, &place);
+	if (place == PLACE_NONE)
+		*ret_cause = SIPKEEP_REFUSED_FULL;
+	if (!source)
+		return place;
+	/* Forced, what is reserved will come in too: then doubt is over the limit as well. */
+	if (place == PLACE_TAKEN || (place != PLACE_FREE && force))
+		*ret_cause = SIPKEEP_REFUSED_SOURCE;
+	if (place != PLACE_FREE && force)
+		place = place_take(&source->count, source_tag(&places->key), 0);
+	if (place == PLACE_FREE)
+		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
+	return place;
+}
+
+BPF_CALLED int places_take_policy(struct places *places, const struct sipkeep_policy *policy, bool force,
+				  int *ret_cause)
+{
+	struct sipkeep_policy_count *count = policy_count_get(places->key.policy);
+	int place;
+
+	if (!count)
+		return PLACE_DOUBT;
+	place = place_take(&count->count, 0, policy->max_connections);
+	if (place == PLACE_TAKEN || (place != PLACE_FREE && force))
+		*ret_cause = SIPKEEP_REFUSED_POLICY;
+	if (place != PLACE_FREE && force)
+		place = place_take(&count->count, 0, 0);
+	if (place == PLACE_FREE)
+		places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
+	return place;
+}
+
+/* Last, so that a connection refused for another cause costs no token. */
+BPF_CALLED int places_take_rate(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
+{
+	struct sipkeep_source *source;
+
+	if (!policy->rate_interval_ns || !(places->flags & SIPKEEP_TRANSPORT_IN_SOURCE))
+		return PLACE_FREE;
+	source = source_find(&places->key);
+	if (!source)
+		return PLACE_FREE;
+	if (rate_take(source, policy, bpf_ktime_get_ns())) {
+		places->rate_ns = policy->rate_interval_ns;
+		return PLACE_FREE;
+	}
+	*ret_cause = SIPKEEP_REFUSED_RATE;
+	return force ? PLACE_FREE : PLACE_TAKEN;
+}
+
 /*
- * One more for places->key.source: takes its place in the source and in the policy, or tells why not. `force` takes
- * them over the limit too and only names the cause (observe mode, exempt sources).
+ * One more for places->key: takes its place in the source and in the policy, or tells why not. `force` takes them over
+ * the limit too and only names the cause (observe mode, exempt sources).
  */
 BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
 {
 	const struct sipkeep_config *cfg = config_get();
-	struct sipkeep_policy_count *count;
-	struct sipkeep_source *source = NULL;
-	__u64 tag, now = bpf_ktime_get_ns();
-	int place = PLACE_GONE;
-	bool full = false;
+	int place;
 
 	if (!places || !policy || !ret_cause || !cfg)
 		return DEFER;
 	*ret_cause = SIPKEEP_REFUSED_NONE;
 	places->flags = 0;
 	places->rate_ns = 0;
-	tag = source_tag(&places->key);
-	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
-		source = source_make(&places->key, &full);
-		if (full)
-			break;
-		if (source)
-			place = place_take(&source->count, tag, policy->max_connections_per_source);
+	place = places_take_source(places, policy, force, ret_cause);
+	if (place == PLACE_NONE && cfg->on_full_refuse && !force)
+		return REFUSE;
+	if (place == PLACE_FREE || place == PLACE_NONE) {
+		place = places_take_policy(places, policy, force, ret_cause);
+		if (place == PLACE_FREE)
+			place = places_take_rate(places, policy, force, ret_cause);
+		if (place == PLACE_FREE)
+			return ADMIT;
+		places_undo(places);
+		places->flags = 0;
 	}
-	if (!source && !full)
-		return DEFER;
-	if (!source) {
-		*ret_cause = SIPKEEP_REFUSED_FULL;
-		if (cfg->on_full_refuse && !force)
-			return REFUSE;
-	} else {
-		if (place != PLACE_FREE) {
-			if (place == PLACE_TAKEN || force) /* forced, what is reserved will come in too */
-				*ret_cause = SIPKEEP_REFUSED_SOURCE;
-			if (!force)
-				return place == PLACE_TAKEN ? REFUSE : DEFER;
-			place = place_take(&source->count, tag, 0);
-			if (place != PLACE_FREE)
-				return DEFER;
-		}
-		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
-	}
-
-	count = policy_count_get(places->key.policy);
-	if (!count)
-		goto undo;
-	place = place_take(&count->count, 0, policy->max_connections);
-	if (place != PLACE_FREE) {
-		if (place == PLACE_TAKEN || force)
-			*ret_cause = SIPKEEP_REFUSED_POLICY;
-		if (!force)
-			goto undo;
-		place = place_take(&count->count, 0, 0);
-		if (place != PLACE_FREE)
-			goto undo;
-	}
-	places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
-
-	if (policy->rate_interval_ns && source) {
-		if (rate_take(source, policy, now)) {
-			places->rate_ns = policy->rate_interval_ns;
-		} else {
-			*ret_cause = SIPKEEP_REFUSED_RATE;
-			place = PLACE_TAKEN;
-			if (!force)
-				goto undo;
-		}
-	}
-	return ADMIT;
-
-undo:
-	places_undo(places);
-	places->flags = 0;
 	return place == PLACE_TAKEN ? REFUSE : DEFER;
 }
 
@@ -305,24 +343,13 @@ BPF_INLINE void places_settle(const struct places *places)
 BPF_GLOBAL int places_force(struct places *places)
 {
 	struct sipkeep_policy_count *count;
-	struct sipkeep_source *source = NULL;
 	int place = PLACE_GONE;
-	bool full = false;
-	__u64 tag;
 
 	if (!places)
 		return 0;
 	places->flags = 0;
 	places->rate_ns = 0;
-	tag = source_tag(&places->key);
-	for (int i = 0; i < GONE_ROUNDS && place == PLACE_GONE; i++) {
-		source = source_make(&places->key, &full);
-		if (full)
-			break;
-		if (source)
-			place = place_take(&source->count, tag, 0);
-	}
-	if (source && place == PLACE_FREE)
+	if (source_take(&places->key, 0, &place) && place == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
 	count = policy_count_get(places->key.policy);
 	if (count && place_take(&count->count, 0, 0) == PLACE_FREE)

@@ -86,6 +86,7 @@ enum place {
 	PLACE_TAKEN, /* the limit is reached by established connections */
 	PLACE_DOUBT, /* reached only with reservations that may yet come to nothing */
 	PLACE_GONE,  /* the word isn't this source's (any more): look it up again */
+	PLACE_NONE,  /* the source has no entry, and there is no room for one */
 };
 
 /* May one more come in? limit 0: no limit. */
