@@ -16,6 +16,9 @@
 #define MATCH_HTONL(x) (x)
 #endif
 
+/* Bits in front of an IPv4 prefix in its mapped form. */
+#define MATCH_IPV4_BITS 96U
+
 MATCH _Bool addr_is_ipv4(const struct sipkeep_addr *addr)
 {
 	return addr->w[0] == 0 && addr->w[1] == 0 && addr->w[2] == MATCH_HTONL(0xffff);
@@ -54,7 +57,7 @@ MATCH _Bool tuple_equal(const struct sipkeep_tuple *a, const struct sipkeep_tupl
 /* Bits of the 16-byte form that make up the source by this policy. */
 MATCH __u32 source_bits(const struct sipkeep_policy *policy, const struct sipkeep_addr *addr)
 {
-	return addr_is_ipv4(addr) ? 96U + policy->source_prefix_ipv4 : policy->source_prefix_ipv6;
+	return addr_is_ipv4(addr) ? MATCH_IPV4_BITS + policy->source_prefix_ipv4 : policy->source_prefix_ipv6;
 }
 
 /* The hash of a source's key that its count word carries. Never 0 bits of meaning: any value is a good tag. */

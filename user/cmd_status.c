@@ -15,5 +15,7 @@ int cmd_status(struct command_context *context, const struct command *self, int 
 	if (exit_code)
 		return exit_code;
 	exit_code = status_print(context, &datapath);
+	if (context->json) /* flushed, and told if that failed */
+		return exit_code;
 	return command_flush() ?: exit_code;
 }

@@ -155,7 +155,7 @@ int status_print(const struct command_context *context, const struct datapath *d
 					       context->instance, "ok", !exit_code, "mode",
 					       view.config.observe ? "observe" : "enforce", "on_full",
 					       view.config.on_full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
-					       "attached", view.attached, "degraded", view.degraded));
+					       "attached", view.attached, "degraded", view.degraded)) ?: exit_code;
 		else
 			view_text(&view, context, datapath);
 	}
