@@ -280,7 +280,10 @@ int on_list(struct bpf_iter__tcp *ctx)
 	if (state != BPF_TCP_LISTEN && !state_is_open(state))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
-	if (!tp || !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
+	if (!tp)
+		return 0;
+	listing.outside = !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk);
+	if (listing.outside && state != BPF_TCP_LISTEN)
 		return 0;
 	tuple_from_sock(&sighting.tuple, skc);
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);

@@ -356,7 +356,8 @@ struct sipkeep_listing {
 	__u8 state;	 /* BPF_TCP_* */
 	__u8 guarded;	 /* a policy matches it */
 	__u8 listener;
-	__u32 pad;
+	__u8 outside;	 /* a listener on a guarded port that none of the attached cgroups has */
+	__u8 pad[3];
 };
 _Static_assert(sizeof(struct sipkeep_listing) == 200, "listing layout");
 

@@ -41,6 +41,8 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 		err = reader_open(&datapath, print_line, NULL, &reader, &failure);
 		if (!err) {
 			err = reader_poll(reader);
+			if (err > 0) /* again: what was lost after the last of them is told when nothing more is there */
+				err = reader_poll(reader);
 			reader_close(reader);
 			if (err < 0)
 				failure_set(&failure, err, "events can't be printed: %s", strerror(-err));

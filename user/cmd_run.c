@@ -26,13 +26,15 @@ static void change_print(void *arg, const char *text)
 static void run_reload(void *arg)
 {
 	struct run *run = arg;
+	struct command_context context = *run->context;
 	struct policy_set set CLEANUP_POLICY_SET = {};
 	struct datapath datapath CLEANUP_DATAPATH;
 	struct failure failure;
 	int changes;
 
 	datapath_init(&datapath);
-	if (loading_config(run->context, &run->options, &set) || command_open(run->context, true, &datapath))
+	context.json = false; /* stdout is the events' */
+	if (loading_config(&context, &run->options, &set) || command_open(&context, true, &datapath))
 		return;
 	changes = loading_apply(&datapath, &set, false, change_print, NULL, &failure);
 	if (changes < 0)

@@ -268,7 +268,7 @@ static int report(const struct command_context *context, const struct datapath *
 	printf("drift %lu\n", drift);
 	if (unsettled)
 		printf("%zu sources changed too fast to be compared; run it again\n", unsettled);
-	return drift || unsettled ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
+	return command_flush() || drift || unsettled ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
 }
 
 int cmd_verify(struct command_context *context, const struct command *self, int argc, char **argv)

@@ -75,7 +75,10 @@ int datapath_unload(const char *instance, struct failure *failure);
 /* Counts what is open and not counted, moves what the running policies count elsewhere. */
 int datapath_adopt(const struct datapath *datapath, struct failure *failure);
 
-/* Calls each() for every guarded socket of this network namespace until it returns non-zero. */
+/*
+ * Calls each() for every guarded socket of this network namespace, and every listener on a guarded port outside the
+ * attached cgroups, until it returns non-zero.
+ */
 int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const struct sipkeep_listing *listing),
 		  void *arg, struct failure *failure);
 

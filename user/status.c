@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include "events.h"
 #include "host.h"
 #include "maps.h"
 #include "status.h"
@@ -95,6 +96,17 @@ static void counters_judge(struct view *view)
 	}
 }
 
+/* Socket activation, or a process moved into its cgroup after it had opened the listener. */
+static int listener_judge(void *arg, const struct sipkeep_listing *listing)
+{
+	char local[80];
+
+	if (listing->listener && listing->guarded && listing->outside)
+		degraded_add(arg, "the listener at %s is in none of the attached cgroups: what it accepts is unguarded",
+			     events_endpoint(&listing->tuple.local, listing->tuple.local_port, local));
+	return 0;
+}
+
 static int view_fill(struct view *view, const struct datapath *datapath, struct failure *failure)
 {
 	int err = maps_config(datapath, &view->config, failure);
@@ -108,7 +120,7 @@ static int view_fill(struct view *view, const struct datapath *datapath, struct 
 	datapath_attached(datapath, attached_add, view);
 	hooks_judge(view, datapath);
 	counters_judge(view);
-	return 0;
+	return datapath_list(datapath, listener_judge, view, failure);
 }
 
 static void view_text(const struct view *view, const struct command_context *context, const struct datapath *datapath)
