@@ -48,7 +48,9 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 				failure_set(&failure, err, "events can't be printed: %s", strerror(-err));
 		}
 	}
-	if (err < 0 && err != -EPIPE)
+	if (err == -ESTALE)
+		fprintf(stderr, "%s\n", failure.text);
+	else if (err < 0 && err != -EPIPE)
 		return command_fail(context, &failure, SIPKEEP_EXIT_FAILED);
-	return err == -EPIPE ? SIPKEEP_EXIT_DONE : command_flush();
+	return err < 0 ? SIPKEEP_EXIT_DONE : command_flush();
 }

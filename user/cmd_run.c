@@ -96,6 +96,10 @@ int cmd_run(struct command_context *context, const struct command *self, int arg
 	fflush(stdout);
 	err = follow_events(&datapath, run_reload, &run, true, &failure);
 	datapath_close(&datapath);
+	if (err == -ESTALE) {
+		fprintf(stderr, "%s\n", failure.text);
+		return SIPKEEP_EXIT_DONE;
+	}
 	exit_code = err && err != -EPIPE ? command_fail(context, &failure, SIPKEEP_EXIT_FAILED) : SIPKEEP_EXIT_DONE;
 	if (run.unload_at_exit && run.loaded_here) {
 		if (datapath_unload(context->instance, &failure))

@@ -11,6 +11,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <sys/types.h>
 #include "failure.h"
 #include "policy.h"
 #include "sipkeep.h"
@@ -42,12 +43,14 @@ struct datapath {
 	int lock_fd;		    /* -1: not locked */
 	int maps[DATAPATH_MAP_MAX]; /* descriptors */
 	struct sipkeep_meta meta;   /* as read at open */
+	ino_t meta_inode;	    /* of its pin: another one is another load */
 };
 
 static inline void datapath_init(struct datapath *datapath)
 {
 	datapath->dir[0] = '\0';
 	datapath->lock_fd = -1;
+	datapath->meta_inode = 0;
 	for (int i = 0; i < DATAPATH_MAP_MAX; i++)
 		datapath->maps[i] = -1;
 }
@@ -68,6 +71,9 @@ int datapath_load(const char *instance, const struct policy_set *set, struct fai
 int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath, struct failure *failure);
 void datapath_close(struct datapath *datapath);
 #define CLEANUP_DATAPATH __attribute__((cleanup(datapath_close)))
+
+/* Has the instance that was opened been unloaded since (and maybe another been loaded)? */
+bool datapath_is_gone(const struct datapath *datapath);
 
 /* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
 int datapath_unload(const char *instance, struct failure *failure);

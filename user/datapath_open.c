@@ -214,6 +214,16 @@ static int meta_check(struct datapath *datapath, struct failure *failure)
 			   datapath->dir);
 }
 
+/* 0 when there is no such pin. */
+static ino_t meta_inode(const struct datapath *datapath)
+{
+	char path[PATH_MAX + 64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/meta", datapath->dir);
+	return stat(path, &st) ? 0 : st.st_ino;
+}
+
 int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath, struct failure *failure)
 {
 	struct datapath datapath;
@@ -239,6 +249,7 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 	err = err ?: meta_check(&datapath, failure);
 	for (int i = 0; !err && i < DATAPATH_META; i++)
 		err = map_open(&datapath, i, failure);
+	datapath.meta_inode = meta_inode(&datapath);
 	if (err)
 		datapath_close(&datapath);
 	else
@@ -254,6 +265,11 @@ void datapath_close(struct datapath *datapath)
 	if (datapath->lock_fd >= 0)
 		close(datapath->lock_fd);
 	datapath_init(datapath);
+}
+
+bool datapath_is_gone(const struct datapath *datapath)
+{
+	return meta_inode(datapath) != datapath->meta_inode;
 }
 
 int datapath_unload(const char *instance, struct failure *failure)

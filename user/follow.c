@@ -11,6 +11,7 @@
 #include "reader.h"
 
 struct follow {
+	const struct datapath *datapath;
 	struct reader *reader;
 	void (*reload)(void *arg);
 	void *arg;
@@ -53,9 +54,17 @@ static int on_ring(sd_event_source *source, int fd, uint32_t events, void *arg)
 
 static int on_timer(sd_event_source *source, uint64_t at, void *arg)
 {
+	struct follow *follow = arg;
+	sd_event *loop = sd_event_source_get_event(source);
+	int err;
+
 	(void)at;
 	sd_event_source_set_time_relative(source, READER_INTERVAL_MS * 1000);
-	return take(arg, sd_event_source_get_event(source));
+	err = take(follow, loop);
+	/* After an unload its maps live on as long as we hold them, but nothing fills them any more. */
+	if (!err && datapath_is_gone(follow->datapath))
+		err = sd_event_exit(loop, -ESTALE);
+	return err;
 }
 
 static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info, void *arg)
@@ -96,7 +105,7 @@ static int loop_run(struct follow *follow, sd_event *loop)
 int follow_events(const struct datapath *datapath, void (*reload)(void *arg), void *arg, bool notify,
 		  struct failure *failure)
 {
-	struct follow follow = { .reload = reload, .arg = arg };
+	struct follow follow = { .datapath = datapath, .reload = reload, .arg = arg };
 	sd_event *loop = NULL;
 	int err = reader_open(datapath, on_line, NULL, &follow.reader, failure);
 
@@ -116,5 +125,7 @@ int follow_events(const struct datapath *datapath, void (*reload)(void *arg), vo
 	sd_event_source_unref(follow.timer);
 	sd_event_unref(loop);
 	reader_close(follow.reader);
+	if (err == -ESTALE)
+		return failure_set(failure, err, "the instance was unloaded");
 	return err < 0 ? failure_set(failure, err, "events can't be printed: %s", strerror(-err)) : 0;
 }

@@ -10,8 +10,8 @@ void follow_block_signals(void);
 
 /*
  * Prints events as JSON lines on stdout until SIGINT or SIGTERM. On SIGHUP calls reload(arg) (NULL: nothing). notify: tells
- * systemd READY=1 and STOPPING=1. Returns 0, or -errno with *failure set; -EPIPE when stdout is gone, which is a
- * normal end.
+ * systemd READY=1 and STOPPING=1. Returns 0, or -errno with *failure set; -EPIPE when stdout is gone and -ESTALE
+ * when the instance was unloaded meanwhile, both of which are normal ends.
  */
 int follow_events(const struct datapath *datapath, void (*reload)(void *arg), void *arg, bool notify,
 		  struct failure *failure);

@@ -52,3 +52,18 @@ test_sockets_without_storage_are_counted_as_such() {
 	json_eq '.policies[0].reserved' 0 sk stats -j
 	json_eq '.drift' 0 sk verify -j
 }
+
+# A reader of an instance that isn't there any more must not wait for events that nobody will send.
+test_a_reader_ends_when_the_instance_is_unloaded() {
+	local code=0
+	guard <<-X
+		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060 ]; } );
+	X
+	bg "$SIPKEEP" events -f --instance "$INSTANCE" >"$TMP/events" 2>"$TMP/events.err"
+	wait_for 20 test -d "/sys/fs/bpf/sipkeep/$INSTANCE/reader"
+	sk unload
+	sk load -c "$TMP/sipkeep.conf" # another instance by the same name
+	bg_wait "$BG" || code=$?
+	[[ $code == 0 ]] || die "events -f ended with $code"
+	grep -q 'the instance was unloaded' "$TMP/events.err"
+}
