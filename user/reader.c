@@ -52,24 +52,38 @@ static const char *policy_name(struct reader *reader, __u16 id)
 	return reader->names[id];
 }
 
-static void flush_later(struct reader *reader, const struct sipkeep_record *record)
+static void flush_at(struct reader *reader, const struct sipkeep_source_key *key, __u32 cause, __u64 due_ns)
 {
 	struct flush *flush;
 
 	if (reader->flush_count == FLUSHES_MAX)
 		return; /* its next refusal, or its removal, tells the rest */
 	flush = &reader->flushes[(reader->flush_first + reader->flush_count++) % FLUSHES_MAX];
-	memset(flush, 0, sizeof(*flush));
-	flush->key.policy = record->policy;
+	flush->key = *key;
+	flush->cause = cause;
+	flush->due_ns = due_ns;
+}
+
+static void flush_later(struct reader *reader, const struct sipkeep_record *record)
+{
+	struct sipkeep_source_key key = { .policy = record->policy };
+
 	if (record->direction == SIPKEEP_INBOUND) {
-		flush->key.addr = record->remote;
+		key.addr = record->remote;
 	} else {
-		flush->key.addr = record->local;
-		flush->key.destination = record->remote;
-		flush->key.port_be = htons(record->remote_port);
+		key.addr = record->local;
+		key.destination = record->remote;
+		key.port_be = htons(record->remote_port);
 	}
-	flush->cause = record->cause;
-	flush->due_ns = record->ts_ns + FLUSH_DELAY_NS;
+	flush_at(reader, &key, record->cause, record->ts_ns + FLUSH_DELAY_NS);
+}
+
+/* What the last reader would have asked for, had it lived. */
+static int flush_inherit(void *arg, const struct sipkeep_source_key *key, const struct sipkeep_source *source)
+{
+	if (source->refused != source->reported)
+		flush_at(arg, key, source->cause, 0);
+	return 0;
 }
 
 static int tell_lost(struct reader *reader, __u64 lost)
@@ -188,6 +202,9 @@ int reader_open(const struct datapath *datapath, int (*line)(void *arg, const ch
 		err = reader->destroy_fd;
 		goto fail;
 	}
+	err = maps_sources(datapath, flush_inherit, reader, failure);
+	if (err)
+		goto fail;
 	*ret_reader = reader;
 	return 0;
 fail:
