@@ -329,8 +329,50 @@ BPF_CALLED bool condemn(const struct sipkeep_config *cfg, const struct sipkeep_t
 	return true;
 }
 
+struct pending_search {
+	struct sipkeep_tuple tuple;
+	bool found;
+};
+
+static long pending_compare(__u32 cpu, struct pending_search *search)
+{
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+
+	if (!pending)
+		return 1; /* no more CPUs */
+	if (!count_load(&pending->token) || !tuple_equal(&pending->tuple, &search->tuple))
+		return 0;
+	search->found = true;
+	return 1;
+}
+
+/*
+ * Refused, but maybe only as a copy of an ACK that another CPU has just let in or is letting in: then it is no refusal,
+ * whatever the limit says by now. First the places under way, then the sockets: between the two it can only have gone
+ * from here to there.
+ */
+BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment)
+{
+	struct pending_search search = {};
+	struct bpf_sock *found;
+	int verdict = REFUSE;
+
+	search.tuple = segment->tuple;
+	bpf_loop(CPUS_MAX, pending_compare, &search, 0);
+	if (search.found)
+		return DEFER; /* should the other come to nothing, this one must not slip in uncounted */
+	found = request_lookup(skb, &segment->tuple);
+	if (!found)
+		return REFUSE;
+	if (found->state != BPF_TCP_LISTEN && found->state != TCP_NEW_SYN_RECV)
+		verdict = ADMIT; /* established: the kernel throws the copy away */
+	bpf_sk_release(found);
+	return verdict;
+}
+
 /* Takes a place for a handshake that is about to complete. 1: let it through, 0: drop it. */
-BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct segment *segment, int id)
+BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_config *cfg, const struct segment *segment,
+			       int id)
 {
 	const struct sipkeep_policy *policy;
 	struct sipkeep_stats *mine;
@@ -359,6 +401,10 @@ BPF_CALLED int admit_last_step(const struct sipkeep_config *cfg, const struct se
 	}
 	if (force)
 		return 1; /* no place could be had at this instant: counted when it is established */
+	if (verdict == REFUSE)
+		verdict = copy_verdict(skb, segment);
+	if (verdict == ADMIT)
+		return 1;
 	if (verdict == REFUSE) {
 		if (condemn(cfg, &segment->tuple))
 			refusal_count(&places.key, source_find(&places.key), cause);
@@ -400,7 +446,7 @@ BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 		return 1;
 	if (step == STEP_LAST && !cfg->observe && bpf_map_lookup_elem(&condemned, &segment.tuple))
 		return 0; /* refused before, and counted then: this request is never let in */
-	return admit_last_step(cfg, &segment, id);
+	return admit_last_step(skb, cfg, &segment, id);
 }
 
 /* Every packet a guarded socket receives passes here: one field tells that most aren't for a listener. */

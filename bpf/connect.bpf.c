@@ -56,7 +56,7 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 	const struct sipkeep_policy *policy;
 	struct places places = {};
 	int id, verdict, cause = 0;
-	bool exempt;
+	bool exempt, unlimited;
 
 	if (!cfg || !local || !remote)
 		return 1;
@@ -76,7 +76,8 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 	source_key_outbound(&places.key, id, local, remote, port);
 	exempt = exempt_match(cfg, remote);
 	verdict = places_take(&places, policy, cfg->observe || exempt, &cause);
-	if (verdict != ADMIT && (cfg->observe || exempt))
+	unlimited = !policy->max_connections_per_source && !policy->max_connections;
+	if (verdict != ADMIT && (cfg->observe || exempt || (verdict == DEFER && unlimited)))
 		return 1; /* no place could be had at this instant: counted when it is established */
 	if (verdict != ADMIT) /* outbound reservations are no passing thing: DEFER is a limit reached too */
 		return connect_refused(&places.key, cause ? cause : SIPKEEP_REFUSED_SOURCE);

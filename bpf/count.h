@@ -164,14 +164,15 @@ BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
 
 /*
  * One reservation less. An entry that never had a connection goes with it: under SYN cookies the sender of an ACK has
- * proved nothing yet, and must not leave entries behind.
+ * proved nothing yet, and must not leave entries behind. Not an outbound one (a port in its key): whoever connect()s
+ * there meanwhile would find it going, and can't ask again as the sender of an ACK does; the sweep removes it.
  */
 BPF_CALLED void source_unreserve(struct sipkeep_source *source, const struct sipkeep_source_key *key)
 {
 	__u64 word = __sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE) - SIPKEEP_RESERVED_ONE;
 	struct sipkeep_source_key copy = *key;
 
-	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused)
+	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused || key->port_be)
 		return;
 	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) == word)
 		bpf_map_delete_elem(&sources, &copy);
@@ -384,6 +385,8 @@ BPF_GLOBAL int places_release(struct sipkeep_transport *transport)
 /* A place that a CPU took for a final ACK, and that no connection has claimed for so long, will not be. */
 #define PENDING_STALE_NS (500 * 1000 * 1000ULL)
 
+#define CPUS_MAX 4096 /* the map ends the walk earlier */
+
 BPF_CALLED bool pending_undo(struct sipkeep_pending *pending)
 {
 	struct sipkeep_stats *mine;
@@ -424,7 +427,7 @@ BPF_CALLED void pendings_reclaim(void)
 {
 	__u64 stale_before = bpf_ktime_get_ns() - PENDING_STALE_NS;
 
-	bpf_loop(4096, pending_reclaim, &stale_before, 0);
+	bpf_loop(CPUS_MAX, pending_reclaim, &stale_before, 0);
 }
 
 #endif

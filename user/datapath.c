@@ -17,6 +17,9 @@
 #include "maps.h"
 #include "sipkeep.skel.h"
 
+/* Bytes of libbpf's words that a failure shows. */
+#define LOG_SHOWN 3000
+
 bool datapath_instance_ok(const char *instance)
 {
 	size_t length = strlen(instance);
@@ -29,17 +32,27 @@ bool datapath_instance_ok(const char *instance)
 	return true;
 }
 
-/* libbpf's warnings of the load under way: shown when it fails, not before. */
+/* libbpf's warnings of the load under way: shown when it fails, not before. Of a long one, the verifier's log, the end. */
 static __thread struct failure *libbpf_log;
 
 static int libbpf_print(enum libbpf_print_level level, const char *format, va_list args)
 {
-	size_t used;
+	size_t used, length, room = sizeof(libbpf_log->text) - 1;
+	char *text;
 
-	if (level != LIBBPF_WARN || !libbpf_log)
+	if (level != LIBBPF_WARN || !libbpf_log || vasprintf(&text, format, args) < 0)
 		return 0;
+	length = strlen(text);
 	used = strlen(libbpf_log->text);
-	vsnprintf(libbpf_log->text + used, sizeof(libbpf_log->text) - used, format, args);
+	if (length > room) {
+		memcpy(libbpf_log->text, text + length - room, room + 1);
+	} else {
+		size_t dropped = used + length > room ? used + length - room : 0;
+
+		memmove(libbpf_log->text, libbpf_log->text + dropped, used - dropped);
+		memcpy(libbpf_log->text + used - dropped, text, length + 1);
+	}
+	free(text);
 	return 0;
 }
 
@@ -64,8 +77,8 @@ static int load_failed(struct failure *failure, int err, const struct failure *l
 	if (datapath_probe(missing_add, missing) > 0)
 		return failure_set(failure, err, "this kernel lacks what sipkeep can't do without: %s; "
 				   "Linux 6.1 or later is needed ('sipkeep probe' lists all)", missing);
-	return failure_set(failure, err, "the kernel refused the BPF programs: %s; its own words:\n%.3000s",
-			   strerror(-err), log->text);
+	return failure_set(failure, err, "the kernel refused the BPF programs: %s; its own words end with:\n%s",
+			   strerror(-err), log->text + (strlen(log->text) > LOG_SHOWN ? strlen(log->text) - LOG_SHOWN : 0));
 }
 
 /* Writes the programs' names that sit at this hook of the cgroup or its ancestors. */
