@@ -293,20 +293,12 @@ BPF_CALLED int handshake_step(struct __sk_buff *skb, struct bpf_sock *sk, const 
 }
 
 /* Remembers the place for the child that this CPU is about to make. cause: what would have refused it. */
-BPF_CALLED void pending_put(const struct places *places, const struct sipkeep_tuple *tuple, int cause)
+BPF_CALLED void pending_put(struct sipkeep_pending *pending, const struct places *places, int cause)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
-
-	if (!pending || !places || !tuple) {
-		places_undo(places);
-		return;
-	}
 	pending->source = places->key;
 	pending->flags = places->flags;
 	pending->rate_ns = places->rate_ns;
 	pending->cause = cause;
-	pending->tuple = *tuple;
 	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
 }
 
@@ -331,6 +323,7 @@ BPF_CALLED bool condemn(const struct sipkeep_config *cfg, const struct sipkeep_t
 
 struct pending_search {
 	struct sipkeep_tuple tuple;
+	__u32 own_cpu;
 	bool found;
 };
 
@@ -340,7 +333,8 @@ static long pending_compare(__u32 cpu, struct pending_search *search)
 
 	if (!pending)
 		return 1; /* no more CPUs */
-	if (!count_load(&pending->token) || !tuple_equal(&pending->tuple, &search->tuple))
+	if (cpu == search->own_cpu || !(count_load(&pending->deciding) || count_load(&pending->token)) ||
+	    !tuple_equal(&pending->tuple, &search->tuple))
 		return 0;
 	search->found = true;
 	return 1;
@@ -358,6 +352,7 @@ BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment
 	int verdict = REFUSE;
 
 	search.tuple = segment->tuple;
+	search.own_cpu = bpf_get_smp_processor_id();
 	bpf_loop(CPUS_MAX, pending_compare, &search, 0);
 	if (search.found)
 		return DEFER; /* should the other come to nothing, this one must not slip in uncounted */
@@ -370,24 +365,51 @@ BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment
 	return verdict;
 }
 
+/* Refused, or the last place in doubt. 0: drop it. */
+BPF_CALLED int refuse_last_step(struct __sk_buff *skb, const struct segment *segment,
+				const struct sipkeep_source_key *key, int verdict, int cause)
+{
+	const struct sipkeep_config *cfg = config_get();
+	struct sipkeep_stats *mine;
+
+	if (!cfg)
+		return 0;
+	if (verdict == REFUSE)
+		verdict = copy_verdict(skb, segment);
+	if (verdict == ADMIT)
+		return 1;
+	if (verdict == REFUSE) {
+		if (condemn(cfg, &segment->tuple))
+			refusal_count(key, source_find(key), cause);
+	} else {
+		mine = stats_get();
+		if (mine)
+			mine->deferred++;
+	}
+	return 0; /* over the limit, or the last place in doubt: never without a place */
+}
+
 /* Takes a place for a handshake that is about to complete. 1: let it through, 0: drop it. */
 BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_config *cfg, const struct segment *segment,
 			       int id)
 {
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
 	const struct sipkeep_policy *policy;
-	struct sipkeep_stats *mine;
 	struct places places = {};
-	int verdict, cause = 0;
+	int verdict, cause = 0, pass = 1;
 	bool exempt, force;
 
-	if (!cfg || !segment)
-		return 1;
+	if (!cfg || !segment || !pending)
+		return 0;
 	policy = policy_get(cfg, id);
 	if (!policy)
 		return 1;
 	source_key_inbound(&places.key, policy, id, &segment->tuple.remote);
 	exempt = exempt_match(cfg, &segment->tuple.remote);
 	force = cfg->observe || exempt;
+	pending->tuple = segment->tuple;
+	__sync_lock_test_and_set(&pending->deciding, 1);
 	verdict = places_take(&places, policy, force, &cause);
 	if (verdict == DEFER) {
 		pendings_reclaim();
@@ -396,24 +418,12 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_confi
 	if (verdict == ADMIT) {
 		if (exempt || cause == SIPKEEP_REFUSED_FULL)
 			cause = SIPKEEP_REFUSED_NONE;
-		pending_put(&places, &segment->tuple, cause);
-		return 1;
+		pending_put(pending, &places, cause);
+	} else if (!force) { /* forced: no place could be had at this instant, it is counted when established */
+		pass = refuse_last_step(skb, segment, &places.key, verdict, cause);
 	}
-	if (force)
-		return 1; /* no place could be had at this instant: counted when it is established */
-	if (verdict == REFUSE)
-		verdict = copy_verdict(skb, segment);
-	if (verdict == ADMIT)
-		return 1;
-	if (verdict == REFUSE) {
-		if (condemn(cfg, &segment->tuple))
-			refusal_count(&places.key, source_find(&places.key), cause);
-	} else {
-		mine = stats_get();
-		if (mine)
-			mine->deferred++;
-	}
-	return 0; /* over the limit, or the last place in doubt: never without a place */
+	__sync_lock_test_and_set(&pending->deciding, 0);
+	return pass;
 }
 
 BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)

@@ -274,10 +274,11 @@ struct sipkeep_pending {
 	__u64 token; /* bpf_ktime_get_ns() of the reservation, 0: free. Whoever swaps it to 0 owns the place */
 	struct sipkeep_source_key source;
 	struct sipkeep_tuple tuple;
+	__u64 deciding; /* 1 while this CPU decides about `tuple`: a copy of that ACK elsewhere must not be refused */
 	__u64 rate_ns; /* what it took from the source's rate, to be given back if nothing comes of it */
 	__u8 flags;    /* SIPKEEP_TRANSPORT_IN_* */
 	__u8 cause;    /* observe mode: what would have refused it, enum sipkeep_refusal */
-	__u8 pad[30];
+	__u8 pad[22];
 };
 _Static_assert(sizeof(struct sipkeep_pending) == 128, "pending layout");
 

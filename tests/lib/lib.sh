@@ -156,8 +156,11 @@ sk() {
 json_eq() {
 	local filter=$1 plain=$2 expected found
 	shift 2
-	expected=$(jq -cS . <<<"$plain" 2>/dev/null) && [[ -n $expected ]] || expected=$(jq -cn --arg text "$plain" '$text')
-	found=$("$@" | jq -cS "$filter") || return 1
+	# jq 1.7 prints 5.0 as it was written, 1.6 as 5.
+	local as_number='(.. | select(type == "number")) |= . + 0'
+	expected=$(jq -cS "$as_number" <<<"$plain" 2>/dev/null) && [[ -n $expected ]] ||
+		expected=$(jq -cn --arg text "$plain" '$text')
+	found=$("$@" | jq -cS "($filter) | $as_number") || return 1
 	[[ $found != "$expected" ]] || return 0
 	[[ -n ${LIB_QUIET:-} ]] || echo "$*: $filter is $found, not $expected" >&2
 	return 1
