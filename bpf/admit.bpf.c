@@ -302,15 +302,14 @@ BPF_CALLED void pending_put(struct sipkeep_pending *pending, const struct places
 	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
 }
 
-/* False when it was condemned already: another CPU had a copy of the same ACK. */
-BPF_CALLED bool condemn(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
+/* Tells the reader, which destroys the request socket: the client's next segment then meets a RST. */
+BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
 {
-	__u64 now = bpf_ktime_get_ns();
-	struct sipkeep_stats *mine;
 	struct sipkeep_abort abort = {};
+	struct sipkeep_stats *mine;
 
-	if (!tuple || !cfg || bpf_map_update_elem(&condemned, tuple, &now, BPF_NOEXIST) == -EEXIST)
-		return false;
+	if (!tuple || !cfg)
+		return;
 	abort.tuple = *tuple;
 	abort.netns_cookie = cfg->netns_cookie;
 	if (bpf_ringbuf_output(&aborts, &abort, sizeof(abort), BPF_RB_FORCE_WAKEUP)) {
@@ -318,12 +317,13 @@ BPF_CALLED bool condemn(const struct sipkeep_config *cfg, const struct sipkeep_t
 		if (mine)
 			mine->aborts_lost++;
 	}
-	return true;
 }
 
 struct pending_search {
 	struct sipkeep_tuple tuple;
+	struct sipkeep_source_key source;
 	__u32 own_cpu;
+	bool by_rate; /* refused for the rate: a token that another CPU may have to give back counts too */
 	bool found;
 };
 
@@ -333,8 +333,11 @@ static long pending_compare(__u32 cpu, struct pending_search *search)
 
 	if (!pending)
 		return 1; /* no more CPUs */
-	if (cpu == search->own_cpu || !(count_load(&pending->deciding) || count_load(&pending->token)) ||
-	    !tuple_equal(&pending->tuple, &search->tuple))
+	if (cpu == search->own_cpu || !(count_load(&pending->deciding) || count_load(&pending->token)))
+		return 0;
+	if (!tuple_equal(&pending->tuple, &search->tuple) &&
+	    !(search->by_rate && count_load(&pending->token) && pending->rate_ns &&
+	      source_key_equal(&pending->source, &search->source)))
 		return 0;
 	search->found = true;
 	return 1;
@@ -345,13 +348,16 @@ static long pending_compare(__u32 cpu, struct pending_search *search)
  * whatever the limit says by now. First the places under way, then the sockets: between the two it can only have gone
  * from here to there.
  */
-BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment)
+BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment, const struct sipkeep_source_key *key,
+			    int cause)
 {
 	struct pending_search search = {};
 	struct bpf_sock *found;
 	int verdict = REFUSE;
 
 	search.tuple = segment->tuple;
+	search.source = *key;
+	search.by_rate = cause == SIPKEEP_REFUSED_RATE;
 	search.own_cpu = bpf_get_smp_processor_id();
 	bpf_loop(CPUS_MAX, pending_compare, &search, 0);
 	if (search.found)
@@ -369,18 +375,27 @@ BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment
 BPF_CALLED int refuse_last_step(struct __sk_buff *skb, const struct segment *segment,
 				const struct sipkeep_source_key *key, int verdict, int cause)
 {
-	const struct sipkeep_config *cfg = config_get();
 	struct sipkeep_stats *mine;
+	__u64 now = bpf_ktime_get_ns();
 
-	if (!cfg)
+	if (!segment || !key)
 		return 0;
-	if (verdict == REFUSE)
-		verdict = copy_verdict(skb, segment);
+	if (verdict == REFUSE) {
+		/*
+		 * Condemned before looking for a copy, as the other CPU looks for the condemnation after it has
+		 * shown what it decides about: at least one of the two sees the other.
+		 */
+		if (bpf_map_update_elem(&condemned, &segment->tuple, &now, BPF_NOEXIST) == -EEXIST)
+			return 0; /* refused, and counted, there */
+		verdict = copy_verdict(skb, segment, key, cause);
+		if (verdict != REFUSE)
+			bpf_map_delete_elem(&condemned, &segment->tuple);
+	}
 	if (verdict == ADMIT)
 		return 1;
 	if (verdict == REFUSE) {
-		if (condemn(cfg, &segment->tuple))
-			refusal_count(key, source_find(key), cause);
+		refusal_count(key, source_find(key), cause);
+		abort_tell(config_get(), &segment->tuple);
 	} else {
 		mine = stats_get();
 		if (mine)
@@ -419,6 +434,10 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_confi
 		if (exempt || cause == SIPKEEP_REFUSED_FULL)
 			cause = SIPKEEP_REFUSED_NONE;
 		pending_put(pending, &places, cause);
+		if (!force && bpf_map_lookup_elem(&condemned, &segment->tuple)) {
+			pending_undo(pending); /* another CPU refuses a copy of this ACK right now: it asks again */
+			pass = 0;
+		}
 	} else if (!force) { /* forced: no place could be had at this instant, it is counted when established */
 		pass = refuse_last_step(skb, segment, &places.key, verdict, cause);
 	}

@@ -88,12 +88,6 @@ BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cf
 	}
 }
 
-BPF_INLINE bool key_equal(const struct sipkeep_source_key *a, const struct sipkeep_source_key *b)
-{
-	return tuple_equal((const struct sipkeep_tuple *)a, (const struct sipkeep_tuple *)b);
-}
-_Static_assert(sizeof(struct sipkeep_source_key) == sizeof(struct sipkeep_tuple), "key_equal compares 40 bytes");
-
 BPF_INLINE bool state_is_open(__u32 state)
 {
 	return state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT || state == BPF_TCP_FIN_WAIT1 ||
@@ -235,7 +229,7 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 	if (sighting.policy < 0)
 		return 0;
 	if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTED) {
-		if (!key_equal(&transport->source, &sighting.key))
+		if (!source_key_equal(&transport->source, &sighting.key))
 			move_transport(transport, &sighting);
 		refresh_keepalive(tp, transport, cfg);
 		return 0;

@@ -54,6 +54,12 @@ MATCH _Bool tuple_equal(const struct sipkeep_tuple *a, const struct sipkeep_tupl
 	return 1;
 }
 
+_Static_assert(sizeof(struct sipkeep_source_key) == sizeof(struct sipkeep_tuple), "compared alike");
+MATCH _Bool source_key_equal(const struct sipkeep_source_key *a, const struct sipkeep_source_key *b)
+{
+	return tuple_equal((const struct sipkeep_tuple *)a, (const struct sipkeep_tuple *)b);
+}
+
 /* Bits of the 16-byte form that make up the source by this policy. */
 MATCH __u32 source_bits(const struct sipkeep_policy *policy, const struct sipkeep_addr *addr)
 {
