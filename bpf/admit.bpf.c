@@ -17,28 +17,15 @@
  * tuple is remembered as condemned, so that this request is never let in, and told to the reader through the aborts
  * ring: it destroys the request socket, and the client's next segment finds no socket but a RST.
  */
-#include "refuse.h"
+#include "pending.h"
+#include "segment.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
 #define CONDEMNED_TAIL_NS (2 * 1000 * 1000 * 1000ULL) /* so long segments of a refused connection may come in */
 
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
-#define EXTENSION_HEADERS_MAX 6
-
 #define HZ_TICKS(cfg, seconds) ((seconds) * 1000000000ULL / (cfg)->jiffy_ns)
 #define SYNCOOKIE_VALID_SECONDS 121 /* the kernel's TCP_SYNCOOKIE_VALID, and a second for rounding */
-
-/* One TCP segment for a listener. */
-struct segment {
-	struct sipkeep_tuple tuple;
-	__u32 ack;
-	__u8 flags;
-};
 
 /* Over the limit by what is established? Reads only. Returns enum sipkeep_refusal. */
 BPF_CALLED int limit_reached(const struct sipkeep_source *source, const struct sipkeep_policy *policy, __u32 id)
@@ -152,99 +139,6 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	return SK_PASS;
 }
 
-/* Offset of the TCP header, or -1 when the packet's headers can't be followed. */
-BPF_CALLED int tcp_offset_ipv6(struct __sk_buff *skb, __u8 next)
-{
-	__u32 offset = 40;
-
-	for (int i = 0; i < EXTENSION_HEADERS_MAX; i++) {
-		__u8 header[2];
-
-		if (next == IPPROTO_TCP)
-			return offset;
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPPROTO_FRAGMENT && next != IPPROTO_AH)
-			return -1;
-		if (bpf_skb_load_bytes(skb, offset, header, sizeof(header)))
-			return -1;
-		if (next == IPPROTO_FRAGMENT)
-			offset += 8;
-		else if (next == IPPROTO_AH)
-			offset += (header[1] + 2) * 4;
-		else
-			offset += (header[1] + 1) * 8;
-		next = header[0];
-	}
-	return -1;
-}
-
-/* skb starts at its network header. */
-BPF_CALLED int segment_parse(struct __sk_buff *skb, struct segment *segment)
-{
-	int offset;
-	struct {
-		__be16 source, dest;
-		__be32 seq, ack;
-		__u8 doff, flags;
-		__u16 window;
-	} tcp;
-
-	if (!segment)
-		return -1;
-	if (skb->protocol == bpf_htons(0x0800)) {
-		struct {
-			__u8 version_ihl, tos;
-			__u16 rest[5];
-			__be32 source, dest;
-		} ip;
-
-		if (bpf_skb_load_bytes(skb, 0, &ip, sizeof(ip)))
-			return -1;
-		addr_from_ipv4(&segment->tuple.remote, ip.source);
-		addr_from_ipv4(&segment->tuple.local, ip.dest);
-		offset = (ip.version_ihl & 0xf) * 4;
-	} else {
-		struct {
-			__u32 flow;
-			__u16 length;
-			__u8 next, hops;
-			struct sipkeep_addr source, dest;
-		} ip6;
-
-		if (bpf_skb_load_bytes(skb, 0, &ip6, sizeof(ip6)))
-			return -1;
-		segment->tuple.remote = ip6.source;
-		segment->tuple.local = ip6.dest;
-		offset = tcp_offset_ipv6(skb, ip6.next);
-	}
-	if (offset < 0 || bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
-		return -1;
-	segment->tuple.remote_port = bpf_ntohs(tcp.source);
-	segment->tuple.local_port = bpf_ntohs(tcp.dest);
-	segment->tuple.pad = 0;
-	segment->ack = bpf_ntohl(tcp.ack);
-	segment->flags = tcp.flags;
-	return 0;
-}
-
-BPF_CALLED struct bpf_sock *request_lookup(struct __sk_buff *skb, const struct sipkeep_tuple *tuple)
-{
-	struct bpf_sock_tuple at = {};
-
-	if (addr_is_ipv4(&tuple->remote)) {
-		at.ipv4.saddr = tuple->remote.w[3];
-		at.ipv4.daddr = tuple->local.w[3];
-		at.ipv4.sport = bpf_htons(tuple->remote_port);
-		at.ipv4.dport = bpf_htons(tuple->local_port);
-		return bpf_skc_lookup_tcp(skb, &at, sizeof(at.ipv4), BPF_F_CURRENT_NETNS, 0);
-	}
-	__builtin_memcpy(at.ipv6.saddr, &tuple->remote, 16);
-	__builtin_memcpy(at.ipv6.daddr, &tuple->local, 16);
-	at.ipv6.sport = bpf_htons(tuple->remote_port);
-	at.ipv6.dport = bpf_htons(tuple->local_port);
-	return bpf_skc_lookup_tcp(skb, &at, sizeof(at.ipv6), BPF_F_CURRENT_NETNS, 0);
-}
-
 /* Has the listener sent SYN cookies lately, so that an ACK without a request may still become a connection? */
 BPF_CALLED bool cookies_sent(struct tcp_sock *listener, const struct sipkeep_config *cfg)
 {
@@ -292,16 +186,6 @@ BPF_CALLED int handshake_step(struct __sk_buff *skb, struct bpf_sock *sk, const 
 	return step;
 }
 
-/* Remembers the place for the child that this CPU is about to make. cause: what would have refused it. */
-BPF_CALLED void pending_put(struct sipkeep_pending *pending, const struct places *places, int cause)
-{
-	pending->source = places->key;
-	pending->flags = places->flags;
-	pending->rate_ns = places->rate_ns;
-	pending->cause = cause;
-	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
-}
-
 /* Tells the reader, which destroys the request socket: the client's next segment then meets a RST. */
 BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
 {
@@ -317,30 +201,6 @@ BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkee
 		if (mine)
 			mine->aborts_lost++;
 	}
-}
-
-struct pending_search {
-	struct sipkeep_tuple tuple;
-	struct sipkeep_source_key source;
-	__u32 own_cpu;
-	bool by_rate; /* refused for the rate: a token that another CPU may have to give back counts too */
-	bool found;
-};
-
-static long pending_compare(__u32 cpu, struct pending_search *search)
-{
-	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
-
-	if (!pending)
-		return 1; /* no more CPUs */
-	if (cpu == search->own_cpu || !(count_load(&pending->deciding) || count_load(&pending->token)))
-		return 0;
-	if (!tuple_equal(&pending->tuple, &search->tuple) &&
-	    !(search->by_rate && count_load(&pending->token) && pending->rate_ns &&
-	      source_key_equal(&pending->source, &search->source)))
-		return 0;
-	search->found = true;
-	return 1;
 }
 
 /*

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* sweep.bpf.c: housekeeping that the reader asks for (BPF_PROG_TEST_RUN). Nothing that limits depend on. */
-#include "refuse.h"
+#include "pending.h"
 
 char LICENSE[] SEC("license") = "GPL";
 

@@ -9,33 +9,9 @@
  * storage.
  */
 #include "life.h"
-#include "refuse.h"
+#include "pending.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/* The place the final ACK took on this CPU a moment ago, if it was this connection's. */
-BPF_CALLED bool pending_claim(const struct sipkeep_tuple *tuple, struct places *places)
-{
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
-	__u64 token;
-	int cause;
-
-	if (!pending || !tuple || !places)
-		return false;
-	token = count_load(&pending->token);
-	if (!token || !tuple_equal(&pending->tuple, tuple))
-		return false;
-	places->key = pending->source;
-	places->flags = pending->flags;
-	places->rate_ns = pending->rate_ns;
-	cause = pending->cause;
-	if (__sync_val_compare_and_swap(&pending->token, token, 0) != token)
-		return false;
-	if (cause)
-		refusal_count(&places->key, source_find(&places->key), cause);
-	return true;
-}
 
 /* The transport is established and in the counts: its storage, its keepalive, its first event. */
 BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transport *transport,
