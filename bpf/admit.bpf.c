@@ -208,15 +208,12 @@ BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkee
  * whatever the limit says by now. First the places under way, then the sockets: between the two it can only have gone
  * from here to there.
  */
-BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment, const struct sipkeep_source_key *key,
-			    int cause)
+BPF_CALLED int copy_verdict(struct __sk_buff *skb, const struct segment *segment, int cause)
 {
 	struct pending_search search = {};
 	struct bpf_sock *found;
 	int verdict = REFUSE;
 
-	search.tuple = segment->tuple;
-	search.source = *key;
 	search.by_rate = cause == SIPKEEP_REFUSED_RATE;
 	search.own_cpu = bpf_get_smp_processor_id();
 	bpf_loop(CPUS_MAX, pending_compare, &search, 0);
@@ -247,7 +244,7 @@ BPF_CALLED int refuse_last_step(struct __sk_buff *skb, const struct segment *seg
 		 */
 		if (bpf_map_update_elem(&condemned, &segment->tuple, &now, BPF_NOEXIST) == -EEXIST)
 			return 0; /* refused, and counted, there */
-		verdict = copy_verdict(skb, segment, key, cause);
+		verdict = copy_verdict(skb, segment, cause);
 		if (verdict != REFUSE)
 			bpf_map_delete_elem(&condemned, &segment->tuple);
 	}
@@ -283,8 +280,7 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_confi
 	source_key_inbound(&places.key, policy, id, &segment->tuple.remote);
 	exempt = exempt_match(cfg, &segment->tuple.remote);
 	force = cfg->observe || exempt;
-	pending->tuple = segment->tuple;
-	__sync_lock_test_and_set(&pending->deciding, 1);
+	pending_deciding(pending, &segment->tuple, &places.key);
 	verdict = places_take(&places, policy, force, &cause);
 	if (verdict == DEFER) {
 		pendings_reclaim();
@@ -301,7 +297,7 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_confi
 	} else if (!force) { /* forced: no place could be had at this instant, it is counted when established */
 		pass = refuse_last_step(skb, segment, &places.key, verdict, cause);
 	}
-	__sync_lock_test_and_set(&pending->deciding, 0);
+	pending_decided(pending);
 	return pass;
 }
 

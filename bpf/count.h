@@ -42,14 +42,17 @@ BPF_GLOBAL int place_take(__u64 *word, __u64 tag, __u32 limit)
 	return PLACE_DOUBT;
 }
 
-/* Tells, at most once a second, that a source could not be counted. */
-BPF_GLOBAL int full_report(struct sipkeep_shared *all, __u64 now)
+/* A source that could not be counted: counted as such, and told at most once a second. */
+BPF_CALLED int full_count(void)
 {
+	struct sipkeep_shared *all = shared_get();
+	struct sipkeep_stats *mine = stats_get();
+	__u64 last, now = bpf_ktime_get_ns();
 	struct sipkeep_record *record;
-	__u64 last;
 
-	if (!all)
+	if (!all || !mine)
 		return 0;
+	mine->map_full++;
 	last = all->full_reported_ns;
 	if (now - last < ONE_SECOND_NS || __sync_val_compare_and_swap(&all->full_reported_ns, last, now) != last)
 		return 0;
@@ -68,14 +71,13 @@ BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *k
 }
 
 /*
- * The source's entry, made if need be. NULL with *ret_full when the map is full (counted, and told); NULL without when
+ * The source's entry, made if need be. NULL with *ret_full when the map is full; NULL without when
  * the entry that another CPU had just made was removed again before it could be looked up: ask again.
  */
 BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, bool *ret_full)
 {
 	struct sipkeep_source fresh = {}, *source;
 	struct sipkeep_source_key copy;
-	struct sipkeep_stats *mine;
 	long err;
 
 	if (!key || !ret_full)
@@ -92,10 +94,6 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
 	if (!err || err == -EEXIST)
 		return NULL;
 	*ret_full = true;
-	mine = stats_get();
-	if (mine)
-		mine->map_full++;
-	full_report(shared_get(), bpf_ktime_get_ns());
 	return NULL;
 }
 
@@ -103,7 +101,7 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
  * Takes a place in the source's entry, made if need be. *ret_place tells how it went; NULL with PLACE_NONE when the map
  * is full, with PLACE_GONE when the entry is about to be removed and the caller should ask again.
  */
-BPF_CALLED struct sipkeep_source *source_take(const struct sipkeep_source_key *key, __u32 limit, int *ret_place)
+BPF_INLINE struct sipkeep_source *source_take(const struct sipkeep_source_key *key, __u32 limit, int *ret_place)
 {
 	__u64 tag = source_tag(key);
 	bool full = false;
@@ -113,6 +111,7 @@ BPF_CALLED struct sipkeep_source *source_take(const struct sipkeep_source_key *k
 		int place;
 
 		if (full) {
+			full_count();
 			*ret_place = PLACE_NONE;
 			return NULL;
 		}
@@ -201,7 +200,7 @@ BPF_GLOBAL int places_undo(const struct places *places)
 }
 
 /* The source's part of places_take(). PLACE_NONE: it can't be counted, but may come in all the same. */
-BPF_CALLED int places_take_source(struct places *places, const struct sipkeep_policy *policy, bool force,
+BPF_INLINE int places_take_source(struct places *places, const struct sipkeep_policy *policy, bool force,
 				  int *ret_cause)
 {
 	struct sipkeep_source *source;
@@ -222,7 +221,7 @@ BPF_CALLED int places_take_source(struct places *places, const struct sipkeep_po
 	return place;
 }
 
-BPF_CALLED int places_take_policy(struct places *places, const struct sipkeep_policy *policy, bool force,
+BPF_INLINE int places_take_policy(struct places *places, const struct sipkeep_policy *policy, bool force,
 				  int *ret_cause)
 {
 	struct sipkeep_policy_count *count = policy_count_get(places->key.policy);
@@ -241,7 +240,7 @@ BPF_CALLED int places_take_policy(struct places *places, const struct sipkeep_po
 }
 
 /* Last, so that a connection refused for another cause costs no token. */
-BPF_CALLED int places_take_rate(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
+BPF_INLINE int places_take_rate(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
 {
 	struct sipkeep_source *source;
 

@@ -53,35 +53,50 @@ BPF_CALLED void pendings_reclaim(void)
 	bpf_loop(CPUS_MAX, pending_reclaim, &stale_before, 0);
 }
 
+/* Shows what this CPU is about to decide on; pending_decided() ends it. */
+BPF_CALLED void pending_deciding(struct sipkeep_pending *pending, const struct sipkeep_tuple *tuple,
+				 const struct sipkeep_source_key *source)
+{
+	pending->tuple = *tuple;
+	pending->source = *source;
+	__sync_lock_test_and_set(&pending->deciding, 1);
+}
+
+BPF_INLINE void pending_decided(struct sipkeep_pending *pending)
+{
+	__sync_lock_test_and_set(&pending->deciding, 0);
+}
+
 /* Remembers the place for the child that this CPU is about to make. cause: what would have refused it. */
 BPF_CALLED void pending_put(struct sipkeep_pending *pending, const struct places *places, int cause)
 {
-	pending->source = places->key;
 	pending->flags = places->flags;
 	pending->rate_ns = places->rate_ns;
 	pending->cause = cause;
 	__sync_lock_test_and_set(&pending->token, bpf_ktime_get_ns());
 }
 
+/* Is another CPU about to let in what this CPU, which shows it in its own element, is about to refuse? */
 struct pending_search {
-	struct sipkeep_tuple tuple;
-	struct sipkeep_source_key source;
 	__u32 own_cpu;
-	bool by_rate; /* refused for the rate: a token that another CPU may have to give back counts too */
+	bool by_rate; /* refused for the rate: a token that the other may have to give back counts too */
 	bool found;
 };
 
 BPF_CALLED long pending_compare(__u32 cpu, struct pending_search *search)
 {
-	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
+	struct sipkeep_pending *own, *other = bpf_map_lookup_elem(&pendings, &cpu);
 
-	if (!pending)
+	if (!other)
 		return 1; /* no more CPUs */
-	if (cpu == search->own_cpu || !(count_load(&pending->deciding) || count_load(&pending->token)))
+	if (cpu == search->own_cpu || !(count_load(&other->deciding) || count_load(&other->token)))
 		return 0;
-	if (!tuple_equal(&pending->tuple, &search->tuple) &&
-	    !(search->by_rate && count_load(&pending->token) && pending->rate_ns &&
-	      source_key_equal(&pending->source, &search->source)))
+	own = bpf_map_lookup_elem(&pendings, &search->own_cpu);
+	if (!own)
+		return 1;
+	if (!tuple_equal(&other->tuple, &own->tuple) &&
+	    !(search->by_rate && count_load(&other->token) && other->rate_ns &&
+	      source_key_equal(&other->source, &own->source)))
 		return 0;
 	search->found = true;
 	return 1;
