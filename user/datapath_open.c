@@ -109,6 +109,22 @@ int datapath_lock(struct datapath *datapath, struct failure *failure)
 	return 0;
 }
 
+/* At once: the kernel detaches a link whose last pin is gone only some time later. */
+static void link_detach(const char *dir, const char *name)
+{
+	char path[PATH_MAX + 300];
+	int fd;
+
+	if (strncmp(name, "link_", 5))
+		return;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return; /* not a link: unlinking it is all there is to do */
+	bpf_link_detach(fd);
+	close(fd);
+}
+
 static int pins_unlink(const char *dir, const char *prefix, struct failure *failure)
 {
 	DIR *listing = opendir(dir);
@@ -121,6 +137,7 @@ static int pins_unlink(const char *dir, const char *prefix, struct failure *fail
 		if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") ||
 		    strncmp(entry->d_name, prefix, strlen(prefix)))
 			continue;
+		link_detach(dir, entry->d_name);
 		/* `reader` is a directory: the readers' lock */
 		if (unlinkat(dirfd(listing), entry->d_name, entry->d_type == DT_DIR ? AT_REMOVEDIR : 0) &&
 		    errno != ENOENT)
