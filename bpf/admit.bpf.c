@@ -54,26 +54,25 @@ BPF_CALLED int limit_reached(const struct sipkeep_source *source, const struct s
 }
 
 /* A SYN from remote: the cause it is refused for, or SIPKEEP_REFUSED_NONE. counted: it was told of already. */
-BPF_CALLED int syn_refused(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote, __u32 port,
-			   __u32 skip_flags, bool counted)
+BPF_CALLED int syn_refused(__u32 live, const struct sipkeep_addr *remote, __u32 port, __u32 skip_flags, bool counted)
 {
 	const struct sipkeep_policy *policy;
 	struct sipkeep_source_key key;
 	struct sipkeep_source *source;
 	int id, cause;
 
-	if (!cfg || !remote)
+	if (!remote)
 		return SIPKEEP_REFUSED_NONE;
-	id = policy_match(cfg, remote, SIPKEEP_INBOUND, port);
+	id = policy_match(live, remote, SIPKEEP_INBOUND, port);
 	if (id < 0)
 		return SIPKEEP_REFUSED_NONE;
-	policy = policy_get(cfg, id);
+	policy = policy_get(live, id);
 	if (!policy || (policy->flags & skip_flags))
 		return SIPKEEP_REFUSED_NONE;
 	source_key_inbound(&key, policy, id, remote);
 	source = source_find(&key);
 	cause = limit_reached(source, policy, id);
-	if (cause == SIPKEEP_REFUSED_NONE || exempt_match(cfg, remote))
+	if (cause == SIPKEEP_REFUSED_NONE || exempt_match(live, remote))
 		return SIPKEEP_REFUSED_NONE;
 	if (!counted)
 		refusal_count(&key, source, cause);
@@ -112,16 +111,20 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	const struct sipkeep_config *cfg;
 	struct sipkeep_tuple tuple = {};
 	bool counted;
+	__u32 live;
 	__u64 *at;
 
 	if (ctx->protocol != IPPROTO_TCP)
 		return SK_PASS;
 	cfg = config_get();
-	if (!cfg || cfg->observe)
+	if (!cfg)
+		return SK_PASS;
+	live = live_get(cfg);
+	if (live & SIPKEEP_LIVE_OBSERVE)
 		return SK_PASS;
 	tuple.local_port = ctx->local_port;
 	tuple.remote_port = bpf_ntohs(ctx->remote_port);
-	if (!port_is_guarded(cfg, tuple.local_port))
+	if (!port_is_guarded(live, tuple.local_port))
 		return SK_PASS;
 	if (ctx->family == AF_INET)
 		tuple_from_ipv4(&tuple, ctx);
@@ -134,7 +137,7 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 	counted = at != NULL;
 	if (at && bpf_ktime_get_ns() - *at > CONDEMNED_TAIL_NS)
 		bpf_map_delete_elem(&condemned, &tuple);
-	if (syn_refused(cfg, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP, counted))
+	if (syn_refused(live, &tuple.remote, tuple.local_port, SIPKEEP_POLICY_DROP, counted))
 		return SK_DROP; /* over its limit: RST, so that the phone fails over at once */
 	return SK_PASS;
 }
@@ -199,7 +202,7 @@ BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkee
 	if (bpf_ringbuf_output(&aborts, &abort, sizeof(abort), BPF_RB_FORCE_WAKEUP)) {
 		mine = stats_get();
 		if (mine)
-			mine->aborts_lost++;
+			counter_add(&mine->aborts_lost);
 	}
 }
 
@@ -256,14 +259,13 @@ BPF_CALLED int refuse_last_step(struct __sk_buff *skb, const struct segment *seg
 	} else {
 		mine = stats_get();
 		if (mine)
-			mine->deferred++;
+			counter_add(&mine->deferred);
 	}
 	return 0; /* over the limit, or the last place in doubt: never without a place */
 }
 
 /* Takes a place for a handshake that is about to complete. 1: let it through, 0: drop it. */
-BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_config *cfg, const struct segment *segment,
-			       int id)
+BPF_CALLED int admit_last_step(struct __sk_buff *skb, __u32 live, const struct segment *segment, int id)
 {
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct sipkeep_pending *pending = bpf_map_lookup_elem(&pendings, &cpu);
@@ -272,19 +274,19 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, const struct sipkeep_confi
 	int verdict, cause = 0, pass = 1;
 	bool exempt, force;
 
-	if (!cfg || !segment || !pending)
+	if (!segment || !pending)
 		return 0;
-	policy = policy_get(cfg, id);
+	policy = policy_get(live, id);
 	if (!policy)
 		return 1;
 	source_key_inbound(&places.key, policy, id, &segment->tuple.remote);
-	exempt = exempt_match(cfg, &segment->tuple.remote);
-	force = cfg->observe || exempt;
+	exempt = exempt_match(live, &segment->tuple.remote);
+	force = (live & SIPKEEP_LIVE_OBSERVE) || exempt;
 	pending_deciding(pending, &segment->tuple, &places.key);
-	verdict = places_take(&places, policy, force, &cause);
+	verdict = places_take(&places, policy, force, live, &cause);
 	if (verdict == DEFER) {
 		pendings_reclaim();
-		verdict = places_take(&places, policy, force, &cause);
+		verdict = places_take(&places, policy, force, live, &cause);
 	}
 	if (verdict == ADMIT) {
 		if (exempt || cause == SIPKEEP_REFUSED_FULL)
@@ -306,32 +308,38 @@ BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 	const struct sipkeep_config *cfg = config_get();
 	__u32 cpu = bpf_get_smp_processor_id();
 	struct segment segment = {};
+	bool observe;
 	int id, step;
+	__u32 live;
 
-	if (!cfg || !port_is_guarded(cfg, sk->src_port))
+	if (!cfg)
+		return 1;
+	live = live_get(cfg);
+	observe = live & SIPKEEP_LIVE_OBSERVE;
+	if (!port_is_guarded(live, sk->src_port))
 		return 1;
 	/* Whatever this CPU took a place for last is over by now. */
 	pending_undo(bpf_map_lookup_elem(&pendings, &cpu));
 	if (segment_parse(skb, &segment))
-		return cfg->observe ? 1 : 0; /* headers the kernel may understand but we can't: it must not come in uncounted */
+		return observe; /* headers the kernel may understand but we can't: it must not come in uncounted */
 	if (segment.flags & TCP_RST)
 		return 1;
-	id = policy_match(cfg, &segment.tuple.remote, SIPKEEP_INBOUND, segment.tuple.local_port);
+	id = policy_match(live, &segment.tuple.remote, SIPKEEP_INBOUND, segment.tuple.local_port);
 	if (id < 0)
 		return 1;
 	/* Over the limit since sk_lookup passed it, or refused by drop: the phone's next SYN meets the RST. */
-	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !cfg->observe) {
+	if ((segment.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && !observe) {
 		if (bpf_map_lookup_elem(&condemned, &segment.tuple))
 			bpf_map_delete_elem(&condemned, &segment.tuple); /* a new connection from the same port */
-		if (syn_refused(cfg, &segment.tuple.remote, segment.tuple.local_port, 0, false))
+		if (syn_refused(live, &segment.tuple.remote, segment.tuple.local_port, 0, false))
 			return 0;
 	}
 	step = handshake_step(skb, sk, &segment, cfg);
 	if (step == STEP_OTHER)
 		return 1;
-	if (step == STEP_LAST && !cfg->observe && bpf_map_lookup_elem(&condemned, &segment.tuple))
+	if (step == STEP_LAST && !observe && bpf_map_lookup_elem(&condemned, &segment.tuple))
 		return 0; /* refused before, and counted then: this request is never let in */
-	return admit_last_step(skb, cfg, &segment, id);
+	return admit_last_step(skb, live, &segment, id);
 }
 
 /* Every packet a guarded socket receives passes here: one field tells that most aren't for a listener. */

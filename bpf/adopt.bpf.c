@@ -47,13 +47,12 @@ struct sighting {
 };
 
 /* Where a socket belongs by the running policies. */
-BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cfg, struct sipkeep_transport *transport,
-		      struct sock *sk)
+BPF_CALLED void sight(struct sighting *sighting, __u32 live, struct sipkeep_transport *transport, struct sock *sk)
 {
 	const struct sipkeep_policy *policy;
 	struct sipkeep_tuple *tuple;
 
-	if (!sighting || !cfg || !sk)
+	if (!sighting || !sk)
 		return;
 	tuple = &sighting->tuple;
 	if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
@@ -62,11 +61,11 @@ BPF_CALLED void sight(struct sighting *sighting, const struct sipkeep_config *cf
 		sighting->direction = listener_match(sk->__sk_common.skc_net.net->net_cookie, &tuple->local,
 						     tuple->local_port) ?
 					      SIPKEEP_INBOUND : SIPKEEP_OUTBOUND;
-	sighting->policy = policy_match(cfg, &tuple->remote, sighting->direction,
+	sighting->policy = policy_match(live, &tuple->remote, sighting->direction,
 					sighting->direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
 	if (sighting->policy < 0)
 		return;
-	policy = policy_get(cfg, sighting->policy);
+	policy = policy_get(live, sighting->policy);
 	if (!policy) {
 		sighting->policy = -1;
 		return;
@@ -103,10 +102,10 @@ BPF_CALLED bool state_callback_set(struct tcp_sock *tp)
 }
 
 BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *transport,
-				const struct sighting *sighting, const struct sipkeep_config *cfg, __u32 state)
+				const struct sighting *sighting, __u32 live, __u32 state)
 {
 	struct sipkeep_policy_stats *mine = policy_stats_get(sighting->key.policy);
-	const struct sipkeep_policy *policy = policy_get(cfg, sighting->key.policy);
+	const struct sipkeep_policy *policy = policy_get(live, sighting->key.policy);
 	struct places places = {};
 	bool failed = false;
 
@@ -120,10 +119,10 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	transport->cookie = bpf_get_socket_cookie(tp);
 	transport->connected_ns = bpf_ktime_get_ns();
 	transport->phase = SIPKEEP_PHASE_CONNECTED;
-	mine->connected++;
+	counter_add(&mine->connected);
 	if (policy->keepalive_set) {
-		transport->enforce = keepalive_enforced(cfg, policy);
-		if (!cfg->observe)
+		transport->enforce = keepalive_enforced(live, policy);
+		if (!(live & SIPKEEP_LIVE_OBSERVE))
 			KEEPALIVE_SET(tp, policy, failed);
 		keepalive_count(sighting->key.policy, failed);
 	}
@@ -139,9 +138,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
 		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
 	}
-	mine->disconnected++;
-	if (transport->reason < SIPKEEP_REASON_MAX)
-		mine->teardowns[transport->reason]++;
+	disconnected_count(mine, *(volatile __u8 *)&transport->reason);
 	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
 }
 
@@ -158,22 +155,21 @@ BPF_CALLED void move_transport(struct sipkeep_transport *transport, const struct
 }
 
 /* The running policy's keepalive, for a transport that another one (or observe mode) may have begun under. */
-BPF_CALLED void refresh_keepalive(struct tcp_sock *tp, struct sipkeep_transport *transport,
-				  const struct sipkeep_config *cfg)
+BPF_CALLED void refresh_keepalive(struct tcp_sock *tp, struct sipkeep_transport *transport, __u32 live)
 {
-	const struct sipkeep_policy *policy = policy_get(cfg, transport->source.policy);
+	const struct sipkeep_policy *policy = policy_get(live, transport->source.policy);
 	bool failed = false;
 
 	if (!policy)
 		return;
-	transport->enforce = keepalive_enforced(cfg, policy);
-	if (!cfg->observe)
+	transport->enforce = keepalive_enforced(live, policy);
+	if (!(live & SIPKEEP_LIVE_OBSERVE))
 		KEEPALIVE_SET(tp, policy, failed);
 	if (failed)
 		keepalive_count(transport->source.policy, failed);
 }
 
-BPF_CALLED void adopt_listener(struct tcp_sock *tp, const struct sipkeep_config *cfg)
+BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 {
 	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
 	struct sipkeep_transport *transport;
@@ -182,7 +178,7 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, const struct sipkeep_config 
 	__u32 one = 1, *shares;
 
 	tuple_from_sock(&tuple, skc);
-	if (!port_is_guarded(cfg, tuple.local_port))
+	if (!port_is_guarded(live, tuple.local_port))
 		return;
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
@@ -209,10 +205,11 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 	struct sipkeep_transport *transport;
 	struct sighting sighting = {};
 	struct tcp_sock *tp;
-	__u32 state;
+	__u32 state, live;
 
 	if (!skc || !cfg)
 		return 0;
+	live = live_get(cfg);
 	state = skc->skc_state;
 	if (state != BPF_TCP_LISTEN && !state_is_open(state))
 		return 0;
@@ -220,23 +217,23 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 	if (!tp || !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
 		return 0;
 	if (state == BPF_TCP_LISTEN) {
-		adopt_listener(tp, cfg);
+		adopt_listener(tp, live);
 		return 0;
 	}
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
 	tuple_from_sock(&sighting.tuple, skc);
-	sight(&sighting, cfg, transport, &tp->inet_conn.icsk_inet.sk);
+	sight(&sighting, live, transport, &tp->inet_conn.icsk_inet.sk);
 	if (sighting.policy < 0)
 		return 0;
 	if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTED) {
 		if (!source_key_equal(&transport->source, &sighting.key))
 			move_transport(transport, &sighting);
-		refresh_keepalive(tp, transport, cfg);
+		refresh_keepalive(tp, transport, live);
 		return 0;
 	}
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (transport)
-		adopt_transport(tp, transport, &sighting, cfg, state);
+		adopt_transport(tp, transport, &sighting, live, state);
 	return 0;
 }
 
@@ -266,10 +263,11 @@ int on_list(struct bpf_iter__tcp *ctx)
 	struct sipkeep_listing listing = {};
 	struct sighting sighting = {};
 	struct tcp_sock *tp;
-	__u32 state;
+	__u32 state, live;
 
 	if (!skc || !cfg)
 		return 0;
+	live = live_get(cfg);
 	state = skc->skc_state;
 	if (state != BPF_TCP_LISTEN && !state_is_open(state))
 		return 0;
@@ -283,9 +281,9 @@ int on_list(struct bpf_iter__tcp *ctx)
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
 	if (state == BPF_TCP_LISTEN) {
 		listing.listener = 1;
-		listing.guarded = port_is_guarded(cfg, sighting.tuple.local_port);
+		listing.guarded = port_is_guarded(live, sighting.tuple.local_port);
 	} else {
-		sight(&sighting, cfg, transport, &tp->inet_conn.icsk_inet.sk);
+		sight(&sighting, live, transport, &tp->inet_conn.icsk_inet.sk);
 		listing.guarded = sighting.policy >= 0;
 		listing.expected = sighting.key;
 		listing.now_ns = bpf_ktime_get_ns();

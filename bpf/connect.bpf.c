@@ -56,28 +56,31 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 	const struct sipkeep_policy *policy;
 	struct places places = {};
 	int id, verdict, cause = 0;
-	bool exempt, unlimited;
+	bool exempt, unlimited, observe;
+	__u32 live;
 
 	if (!cfg || !local || !remote)
 		return 1;
+	live = live_get(cfg);
+	observe = live & SIPKEEP_LIVE_OBSERVE;
 	transport = bpf_sk_storage_get(&transports, ctx->sk, NULL, 0);
 	if (transport && transport->phase == SIPKEEP_PHASE_RESERVED)
 		reservation_undo(transport); /* an earlier connect() of this socket that never got its SYN out */
 	else if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTING &&
 		 transport->phase < SIPKEEP_PHASE_DESTROYED)
 		return 1; /* connected already: the kernel says EISCONN */
-	id = policy_match(cfg, remote, SIPKEEP_OUTBOUND, port);
+	id = policy_match(live, remote, SIPKEEP_OUTBOUND, port);
 	if (id < 0)
 		return 1;
-	policy = policy_get(cfg, id);
+	policy = policy_get(live, id);
 	if (!policy)
 		return 1;
 
 	source_key_outbound(&places.key, id, local, remote, port);
-	exempt = exempt_match(cfg, remote);
-	verdict = places_take(&places, policy, cfg->observe || exempt, &cause);
+	exempt = exempt_match(live, remote);
+	verdict = places_take(&places, policy, observe || exempt, live, &cause);
 	unlimited = !policy->max_connections_per_source && !policy->max_connections;
-	if (verdict != ADMIT && (cfg->observe || exempt || (verdict == DEFER && unlimited)))
+	if (verdict != ADMIT && (observe || exempt || (verdict == DEFER && unlimited)))
 		return 1; /* no place could be had at this instant: counted when it is established */
 	if (verdict != ADMIT) /* outbound reservations are no passing thing: DEFER is a limit reached too */
 		return connect_refused(&places.key, cause ? cause : SIPKEEP_REFUSED_SOURCE);
@@ -89,9 +92,9 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 		struct sipkeep_stats *mine = stats_get();
 
 		if (mine)
-			mine->storage_failed++;
+			counter_add(&mine->storage_failed);
 		places_undo(&places);
-		return cfg->on_full_refuse && !cfg->observe ? connect_refused(&places.key, SIPKEEP_REFUSED_FULL) : 1;
+		return (live & SIPKEEP_LIVE_FULL_REFUSE) && !observe ? connect_refused(&places.key, SIPKEEP_REFUSED_FULL) : 1;
 	}
 	if (transport->phase == SIPKEEP_PHASE_DESTROYED)
 		transport->generation++;

@@ -52,7 +52,7 @@ BPF_CALLED int full_count(void)
 
 	if (!all || !mine)
 		return 0;
-	mine->map_full++;
+	counter_add(&mine->map_full);
 	last = all->full_reported_ns;
 	if (now - last < ONE_SECOND_NS || __sync_val_compare_and_swap(&all->full_reported_ns, last, now) != last)
 		return 0;
@@ -71,8 +71,8 @@ BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *k
 }
 
 /*
- * The source's entry, made if need be. NULL with *ret_full when the map is full; NULL without when
- * the entry that another CPU had just made was removed again before it could be looked up: ask again.
+ * The source's entry, made if need be. NULL with *ret_full when the map is full; NULL without when it could not be had
+ * at this instant (another CPU made and removed it meanwhile): ask again.
  */
 BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, bool *ret_full)
 {
@@ -91,9 +91,7 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
 	source = bpf_map_lookup_elem(&sources, &copy);
 	if (source)
 		return source;
-	if (!err || err == -EEXIST)
-		return NULL;
-	*ret_full = true;
+	*ret_full = err == -E2BIG || err == -ENOMEM; /* not -EBUSY: the bucket was being changed beneath this softirq */
 	return NULL;
 }
 
@@ -161,6 +159,15 @@ BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
 	return bpf_map_lookup_elem(&policy_counts, &id);
 }
 
+/* Removes an entry marked DEAD; one that the map won't let go at this instant (-EBUSY) lives on. */
+BPF_INLINE bool source_delete(struct sipkeep_source *source, const struct sipkeep_source_key *key)
+{
+	if (!bpf_map_delete_elem(&sources, key))
+		return true;
+	__sync_fetch_and_and(&source->count, ~SIPKEEP_DEAD);
+	return false;
+}
+
 /*
  * One reservation less. An entry that never had a connection goes with it: under SYN cookies the sender of an ACK has
  * proved nothing yet, and must not leave entries behind. Not an outbound one (a port in its key): whoever connect()s
@@ -174,7 +181,7 @@ BPF_CALLED void source_unreserve(struct sipkeep_source *source, const struct sip
 	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused || key->port_be)
 		return;
 	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) == word)
-		bpf_map_delete_elem(&sources, &copy);
+		source_delete(source, &copy);
 }
 
 BPF_GLOBAL int places_undo(const struct places *places)
@@ -261,18 +268,18 @@ BPF_INLINE int places_take_rate(struct places *places, const struct sipkeep_poli
  * One more for places->key: takes its place in the source and in the policy, or tells why not. `force` takes them over
  * the limit too and only names the cause (observe mode, exempt sources).
  */
-BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *policy, bool force, int *ret_cause)
+BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *policy, bool force, __u32 live,
+			   int *ret_cause)
 {
-	const struct sipkeep_config *cfg = config_get();
 	int place;
 
-	if (!places || !policy || !ret_cause || !cfg)
+	if (!places || !policy || !ret_cause)
 		return DEFER;
 	*ret_cause = SIPKEEP_REFUSED_NONE;
 	places->flags = 0;
 	places->rate_ns = 0;
 	place = places_take_source(places, policy, force, ret_cause);
-	if (place == PLACE_NONE && cfg->on_full_refuse && !force)
+	if (place == PLACE_NONE && (live & SIPKEEP_LIVE_FULL_REFUSE) && !force)
 		return REFUSE;
 	if (place == PLACE_FREE || place == PLACE_NONE) {
 		place = places_take_policy(places, policy, force, ret_cause);
@@ -327,9 +334,9 @@ BPF_GLOBAL int places_active(const struct places *places, __u64 word_change)
 	}
 	mine = policy_stats_get(places->key.policy);
 	if (mine) {
-		mine->admitted++;
+		counter_add(&mine->admitted);
 		if (!(places->flags & SIPKEEP_TRANSPORT_IN_SOURCE))
-			mine->uncounted++;
+			counter_add(&mine->uncounted);
 	}
 	return 0;
 }

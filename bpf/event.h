@@ -24,7 +24,7 @@ BPF_INLINE struct sipkeep_record *record_begin(enum sipkeep_event event)
 
 	if (!all || !mine)
 		return NULL;
-	mine->emitted++;
+	counter_add(&mine->emitted);
 	record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
 	if (!record) {
 		__sync_fetch_and_add(&all->lost, 1);

@@ -36,7 +36,8 @@
 
 #define ECONNRESET 104
 #define EPIPE 32
-#define ENOENT 2
+#define E2BIG 7
+#define ENOMEM 12
 #define EEXIST 17
 
 /* TCP_BPF states end at 12; a handshake's request socket looks like this. */

@@ -83,6 +83,16 @@ BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *tr
 				 (policy)->keepalive, ret_failed);                                                     \
 	} while (0)
 
+/* Read once into a register: an index read again after its check is none the verifier trusts. */
+BPF_INLINE void disconnected_count(struct sipkeep_policy_stats *mine, __u32 reason)
+{
+	if (!mine)
+		return;
+	counter_add(&mine->disconnected);
+	if (reason < SIPKEEP_REASON_MAX)
+		counter_add(&mine->teardowns[reason]);
+}
+
 BPF_INLINE void keepalive_count(__u32 policy_id, bool failed)
 {
 	struct sipkeep_policy_stats *mine = policy_stats_get(policy_id);
@@ -90,14 +100,14 @@ BPF_INLINE void keepalive_count(__u32 policy_id, bool failed)
 	if (!mine)
 		return;
 	if (failed)
-		mine->keepalive_failed++;
+		counter_add(&mine->keepalive_failed);
 	else
-		mine->keepalive_set++;
+		counter_add(&mine->keepalive_set);
 }
 
-BPF_INLINE __u8 keepalive_enforced(const struct sipkeep_config *cfg, const struct sipkeep_policy *policy)
+BPF_INLINE __u8 keepalive_enforced(__u32 live, const struct sipkeep_policy *policy)
 {
-	if (cfg->observe || !(policy->flags & SIPKEEP_POLICY_ENFORCE_KEEPALIVE))
+	if ((live & SIPKEEP_LIVE_OBSERVE) || !(policy->flags & SIPKEEP_POLICY_ENFORCE_KEEPALIVE))
 		return 0;
 	return policy->keepalive_set;
 }

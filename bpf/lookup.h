@@ -23,6 +23,25 @@ BPF_INLINE const struct sipkeep_config *config_get(void)
 	return bpf_map_lookup_elem(&config, &zero);
 }
 
+/*
+ * SIPKEEP_LIVE_*, as they are now, with OBSERVE as it acts: each run of a program reads them once and hands them on, so
+ * that it acts by one bank and one mode throughout.
+ */
+BPF_INLINE __u32 live_get(const struct sipkeep_config *cfg)
+{
+	__u64 live = *(const volatile __u64 *)&cfg->live;
+	__u32 flags = live & (SIPKEEP_LIVE_BANK | SIPKEEP_LIVE_FULL_REFUSE);
+	__u64 now = live >> SIPKEEP_LIVE_UNTIL_SHIFT ? bpf_ktime_get_ns() : 0;
+
+	return live_observes(live, now) ? flags | SIPKEEP_LIVE_OBSERVE : flags;
+}
+
+/* Per-CPU counters, atomically: a softirq may come between a process's load and its store. */
+BPF_INLINE void counter_add(__u64 *counter)
+{
+	__sync_fetch_and_add(counter, 1);
+}
+
 BPF_INLINE struct sipkeep_policy_stats *policy_stats_get(__u32 id)
 {
 	return bpf_map_lookup_elem(&policy_stats, &id);
@@ -42,9 +61,9 @@ BPF_INLINE struct sipkeep_shared *shared_get(void)
 	return bpf_map_lookup_elem(&shared, &zero);
 }
 
-BPF_INLINE const struct sipkeep_policy *policy_get(const struct sipkeep_config *cfg, __u32 id)
+BPF_INLINE const struct sipkeep_policy *policy_get(__u32 live, __u32 id)
 {
-	__u32 index = (cfg->bank & 1) * SIPKEEP_MAX_POLICIES + id;
+	__u32 index = (live & SIPKEEP_LIVE_BANK) * SIPKEEP_MAX_POLICIES + id;
 
 	return bpf_map_lookup_elem(&policies, &index);
 }
@@ -54,16 +73,15 @@ BPF_INLINE const struct sipkeep_policy *policy_get(const struct sipkeep_config *
  * loader refuses what would match equally). port: host order; inbound: the local one, outbound: the remote one.
  * Returns its id, or -1.
  */
-BPF_GLOBAL int policy_match(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote, __u32 direction,
-				   __u32 port)
+BPF_GLOBAL int policy_match(__u32 live, const struct sipkeep_addr *remote, __u32 direction, __u32 port)
 {
 	struct sipkeep_rule_key key = {};
 	__u32 *id;
 
-	if (!cfg || !remote)
+	if (!remote)
 		return -1;
 	key.prefixlen = SIPKEEP_RULE_FIXED_BITS + 128;
-	key.bank = cfg->bank;
+	key.bank = live & SIPKEEP_LIVE_BANK;
 	key.direction = direction;
 	key.family = addr_is_ipv4(remote) ? 4 : 6;
 	key.port_be = bpf_htons(port);
@@ -76,14 +94,14 @@ BPF_GLOBAL int policy_match(const struct sipkeep_config *cfg, const struct sipke
 	return id ? (int)*id : -1;
 }
 
-BPF_GLOBAL bool exempt_match(const struct sipkeep_config *cfg, const struct sipkeep_addr *remote)
+BPF_GLOBAL bool exempt_match(__u32 live, const struct sipkeep_addr *remote)
 {
 	struct sipkeep_exempt_key key = {};
 
-	if (!cfg || !remote)
+	if (!remote)
 		return false;
 	key.prefixlen = SIPKEEP_EXEMPT_FIXED_BITS + 128;
-	key.bank = cfg->bank;
+	key.bank = live & SIPKEEP_LIVE_BANK;
 	key.family = addr_is_ipv4(remote) ? 4 : 6;
 	key.addr = *remote;
 	return bpf_map_lookup_elem(&exempts, &key) != NULL;
@@ -149,9 +167,9 @@ BPF_GLOBAL bool listener_match(__u64 netns_cookie, const struct sipkeep_addr *lo
 	return bpf_map_lookup_elem(&listeners, &key) != NULL;
 }
 
-BPF_INLINE bool port_is_guarded(const struct sipkeep_config *cfg, __u32 port)
+BPF_INLINE bool port_is_guarded(__u32 live, __u32 port)
 {
-	__u32 exact = (cfg->bank & 1) << 16 | port, any = (cfg->bank & 1) << 16;
+	__u32 any = (live & SIPKEEP_LIVE_BANK) << 16, exact = any | port;
 
 	return bpf_map_lookup_elem(&guarded_ports, &exact) || bpf_map_lookup_elem(&guarded_ports, &any);
 }

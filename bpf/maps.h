@@ -10,8 +10,10 @@
 
 /* ---- what the loader writes ---- */
 
+/* Memory-mapped by the loader, which changes `live` in one store. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct sipkeep_config);

@@ -16,6 +16,14 @@
 #define MATCH_HTONL(x) (x)
 #endif
 
+/* Does the instance observe only, by the word `live` of its config? */
+MATCH _Bool live_observes(__u64 live, __u64 now_ns)
+{
+	__u64 until_ms = live >> SIPKEEP_LIVE_UNTIL_SHIFT;
+
+	return !!(live & SIPKEEP_LIVE_OBSERVE) != (until_ms && now_ns / 1000000 >= until_ms);
+}
+
 /* Bits in front of an IPv4 prefix in its mapped form. */
 #define MATCH_IPV4_BITS 96U
 

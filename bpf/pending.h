@@ -30,7 +30,7 @@ BPF_CALLED bool pending_undo(struct sipkeep_pending *pending)
 	places_undo(&places);
 	mine = stats_get();
 	if (mine)
-		mine->reclaimed++;
+		counter_add(&mine->reclaimed);
 	return true;
 }
 

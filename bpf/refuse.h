@@ -29,10 +29,12 @@ BPF_GLOBAL int refusal_emit(const struct sipkeep_source_key *key, __u64 *refused
 	const struct sipkeep_policy *policy;
 	struct sipkeep_record *record;
 	__u64 total, told;
+	__u32 live;
 
 	if (!key || !refused || !reported || !cfg)
 		return 0;
-	policy = policy_get(cfg, key->policy);
+	live = live_get(cfg);
+	policy = policy_get(live, key->policy);
 	if (!policy)
 		return 0;
 	total = count_load(refused);
@@ -57,7 +59,7 @@ BPF_GLOBAL int refusal_emit(const struct sipkeep_source_key *key, __u64 *refused
 		record->remote_port = bpf_ntohs(key->port_be);
 		record->prefix = addr_is_ipv4(&key->destination) ? 32 : 128;
 	}
-	if (cfg->observe)
+	if (live & SIPKEEP_LIVE_OBSERVE)
 		record->flags = SIPKEEP_RECORD_OBSERVED;
 	record_submit(record);
 	return 0;
@@ -73,7 +75,7 @@ BPF_GLOBAL int refusal_count(const struct sipkeep_source_key *key, struct sipkee
 		return 0;
 	mine = policy_stats_get(key->policy);
 	if (mine && cause < SIPKEEP_REFUSED_MAX)
-		mine->refused[cause]++;
+		counter_add(&mine->refused[cause]);
 	if (source) {
 		__u64 last = count_load(&source->reported_ns);
 

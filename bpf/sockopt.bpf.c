@@ -45,7 +45,7 @@ int on_setsockopt(struct bpf_sockopt *ctx)
 		return 1;
 	mine = policy_stats_get(transport->source.policy);
 	if (mine)
-		mine->keepalive_overridden++;
+		counter_add(&mine->keepalive_overridden);
 	ctx->optlen = -1; /* the kernel skips the option and reports success */
 	return 1;
 }

@@ -16,7 +16,7 @@ struct sweep_state {
  * Removes a source that holds nothing. The mark keeps a connection that arrives at this instant on another CPU from
  * counting in an entry about to vanish: it looks again until the entry is gone, and makes a new one.
  */
-static long sweep_source(struct bpf_map *map, const struct sipkeep_source_key *key, struct sipkeep_source *source,
+static long sweep_source(struct bpf_map *map __attribute__((unused)), const struct sipkeep_source_key *key, struct sipkeep_source *source,
 			 struct sweep_state *state)
 {
 	__u64 tag = count_load(&source->count) & SIPKEEP_TAG_MASK;
@@ -28,8 +28,8 @@ static long sweep_source(struct bpf_map *map, const struct sipkeep_source_key *k
 		refusal_emit(&copy, &source->refused, &source->reported, source->cause);
 	if (__sync_val_compare_and_swap(&source->count, tag, tag | SIPKEEP_DEAD) != tag)
 		return 0;
-	bpf_map_delete_elem(map, &copy);
-	state->removed++;
+	if (source_delete(source, &copy))
+		state->removed++;
 	return 0;
 }
 

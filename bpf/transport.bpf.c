@@ -21,9 +21,11 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 	const struct sipkeep_policy *policy;
 	struct sipkeep_policy_stats *mine;
 	bool failed = false;
+	__u32 live;
 
 	if (!cfg || !transport || !places || !tp)
 		return;
+	live = live_get(cfg);
 	transport->source = places->key;
 	transport->flags = places->flags & (SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY);
 	transport->cookie = bpf_get_socket_cookie(ctx);
@@ -34,11 +36,11 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	mine = policy_stats_get(places->key.policy);
 	if (mine)
-		mine->connected++;
-	policy = policy_get(cfg, places->key.policy);
+		counter_add(&mine->connected);
+	policy = policy_get(live, places->key.policy);
 	if (policy && policy->keepalive_set) {
-		transport->enforce = keepalive_enforced(cfg, policy);
-		if (!cfg->observe)
+		transport->enforce = keepalive_enforced(live, policy);
+		if (!(live & SIPKEEP_LIVE_OBSERVE))
 			KEEPALIVE_SET(ctx, policy, failed);
 		keepalive_count(places->key.policy, failed);
 	}
@@ -51,15 +53,17 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 	const struct sipkeep_config *cfg = config_get();
 	const struct sipkeep_policy *policy;
 	struct sipkeep_stats *mine;
+	__u32 live;
 	int id;
 
 	if (!cfg || !places || !tuple)
 		return false;
-	id = policy_match(cfg, &tuple->remote, direction,
+	live = live_get(cfg);
+	id = policy_match(live, &tuple->remote, direction,
 			  direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
 	if (id < 0)
 		return false;
-	policy = policy_get(cfg, id);
+	policy = policy_get(live, id);
 	if (!policy)
 		return false;
 	if (direction == SIPKEEP_INBOUND)
@@ -69,7 +73,7 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 	places_force(places);
 	mine = stats_get();
 	if (mine)
-		mine->overrun++;
+		counter_add(&mine->overrun);
 	return true;
 }
 
@@ -87,10 +91,10 @@ BPF_CALLED void storage_lost(const struct places *places)
 	places_release(&nothing);
 	policy = policy_stats_get(places->key.policy);
 	if (policy)
-		policy->uncounted++;
+		counter_add(&policy->uncounted);
 	mine = stats_get();
 	if (mine)
-		mine->storage_failed++;
+		counter_add(&mine->storage_failed);
 }
 
 BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u32 direction)
@@ -169,7 +173,7 @@ BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	struct sipkeep_listener_key key;
 	__u32 one = 1, *shares;
 
-	if (!cfg || !tp || !port_is_guarded(cfg, ctx->local_port))
+	if (!cfg || !tp || !port_is_guarded(live_get(cfg), ctx->local_port))
 		return;
 	transport = bpf_sk_storage_get(&transports, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!transport)
@@ -226,17 +230,11 @@ BPF_CALLED void disconnect_reason(struct sipkeep_transport *transport, struct tc
 
 BPF_CALLED void on_disconnect(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
 {
-	struct sipkeep_policy_stats *mine;
-
 	if (!transport || !tp)
 		return;
 	disconnect_reason(transport, tp, state);
 	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
-	mine = policy_stats_get(transport->source.policy);
-	if (mine && transport->reason < SIPKEEP_REASON_MAX) {
-		mine->disconnected++;
-		mine->teardowns[transport->reason]++;
-	}
+	disconnected_count(policy_stats_get(transport->source.policy), *(volatile __u8 *)&transport->reason);
 	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
 }
 
@@ -250,7 +248,7 @@ BPF_CALLED void on_destroy(struct sipkeep_transport *transport, struct tcp_sock 
 	places_release(transport);
 	mine = policy_stats_get(transport->source.policy);
 	if (mine)
-		mine->destroyed++;
+		counter_add(&mine->destroyed);
 	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp);
 }
 

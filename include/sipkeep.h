@@ -94,16 +94,22 @@ struct sipkeep_exempt_key {
 };
 _Static_assert(sizeof(struct sipkeep_exempt_key) == 24, "exempt key layout");
 
-/* One element: what holds for the whole instance. Written by the loader, read by every program. */
+/*
+ * One element: what holds for the whole instance. Written by the loader, read by every program.
+ *
+ * `live` is one word, read once by each run of a program and changed by one store (the map is memory-mapped): no
+ * connection meets half of a change.
+ */
+#define SIPKEEP_LIVE_BANK (1ULL << 0)	     /* which half of policies, rules and exempts is in force */
+#define SIPKEEP_LIVE_OBSERVE (1ULL << 1)     /* refuse nothing, set nothing */
+#define SIPKEEP_LIVE_FULL_REFUSE (1ULL << 2) /* a connection that can't be counted is refused */
+#define SIPKEEP_LIVE_UNTIL_SHIFT 8	     /* from here: CLOCK_MONOTONIC in ms when OBSERVE turns over; 0: never */
 struct sipkeep_config {
-	__u32 bank;	      /* which half of policies, rules and exempts is live: apply's atomic switch */
-	__u32 observe;	      /* 1: refuse nothing, set nothing */
-	__u32 on_full_refuse; /* 1: a connection that can't be counted is refused */
-	__u32 pad;
-	__u64 netns_cookie;   /* the namespace sk_lookup is attached in */
-	__u64 jiffy_ns;	      /* length of the kernel's tick, for idle times kept in jiffies */
+	__u64 live;
+	__u64 netns_cookie; /* the namespace sk_lookup is attached in */
+	__u64 jiffy_ns;	    /* length of the kernel's tick, for idle times kept in jiffies */
 };
-_Static_assert(sizeof(struct sipkeep_config) == 32, "config layout");
+_Static_assert(sizeof(struct sipkeep_config) == 24, "config layout");
 
 /* ---- counting -------------------------------------------------------------------------------------------- */
 

@@ -111,6 +111,12 @@ int datapath_attached(const struct datapath *datapath,
 int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool essential, const char *without),
 		   void *arg);
 
+/*
+ * Changes the word `live` of the config map in one store, for all programs at once: see include/sipkeep.h. The word
+ * itself is read with maps_config().
+ */
+int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure);
+
 /* A writable view of the instance's meta map (the reader's place in the sequence); munmap() it. NULL on failure. */
 struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath);
 

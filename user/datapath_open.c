@@ -422,6 +422,18 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
 	return program_run(datapath, "on_flush", &flush, sizeof(flush));
 }
 
+int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure)
+{
+	struct sipkeep_config *view = mmap(NULL, sizeof(*view), PROT_READ | PROT_WRITE, MAP_SHARED,
+					   datapath->maps[DATAPATH_CONFIG], 0);
+
+	if (view == MAP_FAILED)
+		return failure_set(failure, -errno, "the config map can't be written: %s", strerror(errno));
+	__atomic_store_n(&view->live, live, __ATOMIC_SEQ_CST);
+	munmap(view, sizeof(*view));
+	return 0;
+}
+
 struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath)
 {
 	void *view = mmap(NULL, sizeof(struct sipkeep_meta), PROT_READ | PROT_WRITE, MAP_SHARED,

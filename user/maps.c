@@ -174,13 +174,13 @@ int maps_read_set(const struct datapath *datapath, struct policy_set *ret_set, s
 
 	if (err)
 		return err;
-	set.observe = config.observe;
-	set.on_full_refuse = config.on_full_refuse;
+	set.observe = live_observes(config.live, host_monotonic_ns());
+	set.on_full_refuse = config.live & SIPKEEP_LIVE_FULL_REFUSE;
 	err = map_max_entries(datapath->maps[DATAPATH_SOURCES], &set.max_sources);
 	err = err ?: cgroups_read(datapath, &set);
-	err = err ?: policies_read(datapath, &set, config.bank & 1, index_of);
-	err = err ?: rules_read(datapath, &set, config.bank & 1, index_of);
-	err = err ?: exempts_read(datapath, &set, config.bank & 1);
+	err = err ?: policies_read(datapath, &set, config.live & SIPKEEP_LIVE_BANK, index_of);
+	err = err ?: rules_read(datapath, &set, config.live & SIPKEEP_LIVE_BANK, index_of);
+	err = err ?: exempts_read(datapath, &set, config.live & SIPKEEP_LIVE_BANK);
 	if (err) {
 		policy_set_free(&set);
 		return failure_set(failure, err, "the running policies can't be read: %s", strerror(-err));
@@ -222,7 +222,7 @@ int maps_policies(const struct datapath *datapath, struct maps_policy *ret_polic
 	for (__u32 id = 0; !err && id < SIPKEEP_MAX_POLICIES; id++) {
 		struct maps_policy policy = { .id = id };
 		struct sipkeep_policy_count word = {};
-		__u32 index = (config.bank & 1) * SIPKEEP_MAX_POLICIES + id;
+		__u32 index = (config.live & SIPKEEP_LIVE_BANK) * SIPKEEP_MAX_POLICIES + id;
 
 		maps_policy_name(datapath, id, policy.name);
 		if (!policy.name[0])

@@ -197,13 +197,14 @@ static int bank_write(const struct datapath *datapath, const struct policy_set *
 int maps_write_set(const struct datapath *datapath, const struct policy_set *set, struct failure *failure)
 {
 	struct sipkeep_config config;
-	__u32 zero = 0, old;
+	__u64 live;
+	__u32 old;
 	int err;
 
 	err = maps_config(datapath, &config, failure);
 	if (err)
 		return err;
-	old = config.bank & 1;
+	old = config.live & SIPKEEP_LIVE_BANK;
 	err = bank_clear(datapath, !old, failure);
 	err = err ?: bank_write(datapath, set, !old, failure);
 	if (err) {
@@ -212,8 +213,8 @@ int maps_write_set(const struct datapath *datapath, const struct policy_set *set
 		bank_clear(datapath, !old, &ignored);
 		return err;
 	}
-	config.bank = !old;
-	config.observe = set->observe;
-	config.on_full_refuse = set->on_full_refuse;
-	return put(datapath, DATAPATH_CONFIG, &zero, &config, failure);
+	live = old ? 0 : SIPKEEP_LIVE_BANK;
+	live |= set->observe ? SIPKEEP_LIVE_OBSERVE : 0;
+	live |= set->on_full_refuse ? SIPKEEP_LIVE_FULL_REFUSE : 0;
+	return datapath_live_store(datapath, live, failure);
 }

@@ -6,6 +6,7 @@
 #include "events.h"
 #include "host.h"
 #include "maps.h"
+#include "match.h"
 #include "status.h"
 
 /* Per cgroup. */
@@ -18,7 +19,7 @@ struct view {
 	json_t *cgroups;
 	unsigned int seen[HOOK_COUNT];
 	bool sk_lookup;
-	struct sipkeep_config config;
+	bool observe, full_refuse;
 	struct maps_totals totals;
 	struct maps_policy policies[SIPKEEP_MAX_POLICIES];
 	int policy_count;
@@ -109,11 +110,14 @@ static int listener_judge(void *arg, const struct sipkeep_listing *listing)
 
 static int view_fill(struct view *view, const struct datapath *datapath, struct failure *failure)
 {
-	int err = maps_config(datapath, &view->config, failure);
+	struct sipkeep_config config;
+	int err = maps_config(datapath, &config, failure);
 
 	err = err ?: maps_totals(datapath, &view->totals, failure);
 	if (err)
 		return err;
+	view->observe = live_observes(config.live, host_monotonic_ns());
+	view->full_refuse = config.live & SIPKEEP_LIVE_FULL_REFUSE;
 	view->policy_count = maps_policies(datapath, view->policies, failure);
 	if (view->policy_count < 0)
 		return view->policy_count;
@@ -139,7 +143,7 @@ static void view_text(const struct view *view, const struct command_context *con
 	for (int p = 0; p < view->policy_count; p++)
 		active += view->policies[p].active;
 	printf("instance %s: loaded %s, mode %s, on_full %s\n", context->instance, when,
-	       view->config.observe ? "observe" : "enforce", view->config.on_full_refuse ? "refuse" : "admit");
+	       view->observe ? "observe" : "enforce", view->full_refuse ? "refuse" : "admit");
 	json_array_foreach(view->attached, i, item)
 		printf("  %-14s %s (program %d)\n", json_string_value(json_object_get(item, "hook")),
 		       json_string_value(json_object_get(item, "where")),
@@ -165,8 +169,8 @@ int status_print(const struct command_context *context, const struct datapath *d
 		if (context->json)
 			exit_code = command_json(json_pack("{s:i, s:s, s:b, s:s, s:s, s:O, s:O, s:O}", "v", 1, "instance",
 					       context->instance, "ok", !exit_code, "mode",
-					       view.config.observe ? "observe" : "enforce", "on_full",
-					       view.config.on_full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
+					       view.observe ? "observe" : "enforce", "on_full",
+					       view.full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
 					       "attached", view.attached, "degraded", view.degraded)) ?: exit_code;
 		else
 			view_text(&view, context, datapath);

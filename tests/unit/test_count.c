@@ -172,11 +172,13 @@ static __u64 policy_word(void)
 	return count_values[POLICY].count;
 }
 
+static __u32 live; /* SIPKEEP_LIVE_* */
+
 static int take(struct places *places, unsigned int number, const struct sipkeep_policy *policy, int *ret_cause)
 {
 	memset(places, 0, sizeof(*places));
 	places->key = key_of(number);
-	return places_take(places, policy, false, ret_cause);
+	return places_take(places, policy, false, live, ret_cause);
 }
 
 static void release(const struct places *places)
@@ -326,8 +328,9 @@ static void a_full_map_is_told_and_decided_by_on_full(void **state)
 	release(&places);
 	assert_true(policy_word() == RESERVED(SOURCES_MAX + 0ULL));
 
-	config_value.on_full_refuse = 1;
+	live = SIPKEEP_LIVE_FULL_REFUSE;
 	assert_int_equal(take(&places, 99, &policy, &cause), REFUSE);
+	live = 0;
 	assert_int_equal(cause, SIPKEEP_REFUSED_FULL);
 	assert_int_equal(stats_value.map_full, 2);
 	assert_int_equal(shared_value.lost, 1); /* one a second */
@@ -343,11 +346,11 @@ static void force_goes_over_every_limit_and_says_so(void **state)
 	(void)state;
 	places_force(&places);
 	assert_true(word_of(1) == ACTIVE(1));
-	assert_int_equal(places_take(&places, &policy, true, &cause), ADMIT);
+	assert_int_equal(places_take(&places, &policy, true, 0, &cause), ADMIT);
 	assert_int_equal(cause, SIPKEEP_REFUSED_SOURCE);
 	places_settle(&places);
 	assert_true(word_of(1) == ACTIVE(2));
-	assert_int_equal(places_take(&places, &whole, true, &cause), ADMIT);
+	assert_int_equal(places_take(&places, &whole, true, 0, &cause), ADMIT);
 	assert_int_equal(cause, SIPKEEP_REFUSED_POLICY);
 	places_settle(&places);
 	assert_true(word_of(1) == ACTIVE(3));

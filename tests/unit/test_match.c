@@ -331,6 +331,21 @@ static void the_refused_cost_nothing(void **state)
 	assert_int_not_equal(rate_next(tat - SECOND, SECOND, SECOND, SECOND), 0);
 }
 
+static void a_mode_turns_over_at_its_time(void **state)
+{
+	const __u64 ms = 1000000, until = 5000ULL << SIPKEEP_LIVE_UNTIL_SHIFT;
+
+	(void)state;
+	assert_false(live_observes(0, ~0ULL));
+	assert_true(live_observes(SIPKEEP_LIVE_OBSERVE, ~0ULL));
+	assert_false(live_observes(until | SIPKEEP_LIVE_BANK, 5000 * ms - 1));
+	assert_true(live_observes(until | SIPKEEP_LIVE_BANK, 5000 * ms));
+	assert_true(live_observes(until | SIPKEEP_LIVE_OBSERVE, 0));
+	assert_true(live_observes(until | SIPKEEP_LIVE_OBSERVE | SIPKEEP_LIVE_FULL_REFUSE, 5000 * ms - 1));
+	assert_false(live_observes(until | SIPKEEP_LIVE_OBSERVE, 5000 * ms));
+	assert_false(live_observes(until | SIPKEEP_LIVE_OBSERVE, ~0ULL));
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -345,6 +360,7 @@ int main(void)
 		cmocka_unit_test(a_place_is_free_exactly_when_the_sum_says_so),
 		cmocka_unit_test(full_fields_let_nobody_in),
 		cmocka_unit_test(dead_and_foreign_words_are_gone),
+		cmocka_unit_test(a_mode_turns_over_at_its_time),
 		cmocka_unit_test(the_burst_is_exact),
 		cmocka_unit_test(the_rate_holds_for_long),
 		cmocka_unit_test(the_refused_cost_nothing),
