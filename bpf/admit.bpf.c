@@ -303,6 +303,19 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, __u32 live, const struct s
 	return pass;
 }
 
+/* apply is about to switch policies: nothing may be under way then. The peer sends again. */
+BPF_INLINE bool frozen(const struct sipkeep_config *cfg, __u32 live)
+{
+	struct sipkeep_stats *mine;
+
+	if (!(live & SIPKEEP_LIVE_FROZEN) || bpf_ktime_get_ns() >= cfg->frozen_until_ns)
+		return false;
+	mine = stats_get();
+	if (mine)
+		counter_add(&mine->deferred);
+	return true;
+}
+
 BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	const struct sipkeep_config *cfg = config_get();
@@ -339,6 +352,8 @@ BPF_CALLED int admit_segment(struct __sk_buff *skb, struct bpf_sock *sk)
 		return 1;
 	if (step == STEP_LAST && !observe && bpf_map_lookup_elem(&condemned, &segment.tuple))
 		return 0; /* refused before, and counted then: this request is never let in */
+	if (frozen(cfg, live))
+		return 0;
 	return admit_last_step(skb, live, &segment, id);
 }
 

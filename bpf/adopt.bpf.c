@@ -3,13 +3,15 @@
  * adopt.bpf.c: the iterators over the kernel's own socket tables.
  *
  * on_adopt brings every open transport and listener of the guarded cgroups to where the running policies want it:
- * one that isn't counted yet is, with its keepalive; one counted in a source that isn't its own any more (after apply)
- * moves. Running it twice changes nothing. on_list only tells what is there.
+ * one that isn't counted yet is, with its keepalive; one counted in a source that isn't its own any more moves; in
+ * between, during `apply`, it is counted in both (recount.h). Running it twice changes nothing. on_list only tells what
+ * is there.
  *
  * The iterator holds the socket's lock, as the callbacks in transport.bpf.c do. Listeners come first, so an
  * established socket's direction can be told by its local address having a listener.
  */
 #include "life.h"
+#include "recount.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -39,54 +41,6 @@ BPF_INLINE bool cgroup_is_guarded(struct sock *sk)
 	return false;
 }
 
-struct sighting {
-	struct sipkeep_tuple tuple;
-	struct sipkeep_source_key key;
-	int policy; /* -1: not guarded */
-	__u32 direction;
-};
-
-/* Where a socket belongs by the running policies. */
-BPF_CALLED void sight(struct sighting *sighting, __u32 live, struct sipkeep_transport *transport, struct sock *sk)
-{
-	const struct sipkeep_policy *policy;
-	struct sipkeep_tuple *tuple;
-
-	if (!sighting || !sk)
-		return;
-	tuple = &sighting->tuple;
-	if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
-		sighting->direction = transport->direction;
-	else
-		sighting->direction = listener_match(sk->__sk_common.skc_net.net->net_cookie, &tuple->local,
-						     tuple->local_port) ?
-					      SIPKEEP_INBOUND : SIPKEEP_OUTBOUND;
-	sighting->policy = policy_match(live, &tuple->remote, sighting->direction,
-					sighting->direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
-	if (sighting->policy < 0)
-		return;
-	policy = policy_get(live, sighting->policy);
-	if (!policy) {
-		sighting->policy = -1;
-		return;
-	}
-	if (sighting->direction == SIPKEEP_INBOUND) {
-		source_key_inbound(&sighting->key, policy, sighting->policy, &tuple->remote);
-	} else {
-		source_key_outbound(&sighting->key, sighting->policy, &tuple->local, &tuple->remote,
-				    tuple->remote_port);
-		/* As connect.bpf.c makes the key: by what it was bound to when it called connect(). */
-		if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
-			sighting->key.addr = transport->source.addr;
-		else if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDADDR_LOCK)
-			return;
-		else if (addr_is_ipv4(&tuple->remote))
-			addr_from_ipv4(&sighting->key.addr, 0);
-		else
-			__builtin_memset(&sighting->key.addr, 0, sizeof(sighting->key.addr));
-	}
-}
-
 BPF_INLINE bool state_is_open(__u32 state)
 {
 	return state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT || state == BPF_TCP_FIN_WAIT1 ||
@@ -113,6 +67,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 		return;
 	places.key = sighting->key;
 	places_force(&places);
+	admitted_count(places.key.policy);
 	transport->source = sighting->key;
 	transport->flags = places.flags | SIPKEEP_TRANSPORT_ADOPTED;
 	transport->direction = sighting->direction;
@@ -142,15 +97,14 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
 }
 
-/* The running policies want it in another source: counted there, then no more where it was. */
-BPF_CALLED void move_transport(struct sipkeep_transport *transport, const struct sighting *sighting)
+/* It could not be counted when it came, the map being full or memory short: once more. */
+BPF_CALLED void count_again(struct sipkeep_transport *transport)
 {
 	struct places places = {};
 
-	places.key = sighting->key;
+	places.key = transport->source;
 	places_force(&places);
-	places_release(transport);
-	transport->source = sighting->key;
+	places_release(&transport->source, places.flags & transport->flags);
 	transport->flags |= places.flags;
 }
 
@@ -178,7 +132,8 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 	__u32 one = 1, *shares;
 
 	tuple_from_sock(&tuple, skc);
-	if (!port_is_guarded(live, tuple.local_port))
+	if (!port_is_guarded(live, tuple.local_port) &&
+	    !((live & SIPKEEP_LIVE_PREPARE) && port_is_guarded(live ^ SIPKEEP_LIVE_BANK, tuple.local_port)))
 		return;
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
@@ -197,13 +152,30 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 		bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST);
 }
 
+BPF_CALLED void adopt_open(struct tcp_sock *tp, struct sipkeep_transport *transport, __u32 live, __u32 state)
+{
+	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
+	struct sighting sighting = {};
+
+	tuple_from_sock(&sighting.tuple, &sk->__sk_common);
+	sight(&sighting, live, transport, sk);
+	if (sighting.policy < 0 && (live & SIPKEEP_LIVE_PREPARE)) {
+		live ^= SIPKEEP_LIVE_BANK; /* guarded by the policies that come next */
+		sight(&sighting, live, transport, sk);
+	}
+	if (sighting.policy < 0)
+		return;
+	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (transport)
+		adopt_transport(tp, transport, &sighting, live, state);
+}
+
 SEC("iter/tcp")
 int on_adopt(struct bpf_iter__tcp *ctx)
 {
 	struct sock_common *skc = ctx->sk_common;
 	const struct sipkeep_config *cfg = config_get();
 	struct sipkeep_transport *transport;
-	struct sighting sighting = {};
 	struct tcp_sock *tp;
 	__u32 state, live;
 
@@ -211,7 +183,7 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 		return 0;
 	live = live_get(cfg);
 	state = skc->skc_state;
-	if (state != BPF_TCP_LISTEN && !state_is_open(state))
+	if (state != BPF_TCP_LISTEN && state != BPF_TCP_SYN_SENT && !state_is_open(state))
 		return 0;
 	tp = bpf_skc_to_tcp_sock(skc);
 	if (!tp || !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
@@ -221,19 +193,21 @@ int on_adopt(struct bpf_iter__tcp *ctx)
 		return 0;
 	}
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
-	tuple_from_sock(&sighting.tuple, skc);
-	sight(&sighting, live, transport, &tp->inet_conn.icsk_inet.sk);
-	if (sighting.policy < 0)
-		return 0;
-	if (transport && transport->phase >= SIPKEEP_PHASE_CONNECTED) {
-		if (!source_key_equal(&transport->source, &sighting.key))
-			move_transport(transport, &sighting);
-		refresh_keepalive(tp, transport, live);
-		return 0;
+	if (!transport || transport->phase < SIPKEEP_PHASE_CONNECTING) {
+		if (state != BPF_TCP_SYN_SENT)
+			adopt_open(tp, transport, live, state);
+		if (!(live & SIPKEEP_LIVE_PREPARE))
+			return 0;
+		transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
 	}
-	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (transport)
-		adopt_transport(tp, transport, &sighting, live, state);
+	if (!transport || transport->phase < SIPKEEP_PHASE_CONNECTING || transport->phase > SIPKEEP_PHASE_DISCONNECTED)
+		return 0;
+	recount(transport, tp, live);
+	if (state == BPF_TCP_SYN_SENT || (live & (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_CANCEL)))
+		return 0;
+	if (!(transport->flags & SIPKEEP_TRANSPORT_IN_SOURCE))
+		count_again(transport);
+	refresh_keepalive(tp, transport, live);
 	return 0;
 }
 

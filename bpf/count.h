@@ -5,7 +5,7 @@
  *   places_take()    a handshake's final ACK, a connect(): one compare-and-swap decides and reserves
  *   places_settle()  it became a transport: reserved -> active
  *   places_undo()    it came to nothing
- *   places_force()   counted without asking (adopted, or established without having been seen before)
+ *   places_force()   counted without asking (adopted, moved, or established without having been seen before)
  *   places_release() the transport is gone
  */
 #ifndef SIPKEEP_COUNT_H
@@ -309,41 +309,62 @@ BPF_GLOBAL int source_peak(struct sipkeep_source *source)
 	return 0;
 }
 
-/* word_change: what settling or forcing adds to both words. */
-BPF_GLOBAL int places_active(const struct places *places, __u64 word_change)
+/* Adds to the words of both counts that `flags` (SIPKEEP_TRANSPORT_IN_*) names. */
+BPF_GLOBAL int places_add(const struct sipkeep_source_key *key, __u32 flags, __u64 change)
 {
-	struct sipkeep_policy_stats *mine;
-
-	if (!places)
+	if (!key)
 		return 0;
-	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
-		struct sipkeep_source *source = source_find(&places->key);
+	if (flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
+		struct sipkeep_source *source = source_find(key);
 
 		if (source) {
-			__sync_fetch_and_add(&source->count, word_change);
-			__sync_fetch_and_add(&source->admitted, 1);
+			__sync_fetch_and_add(&source->count, change);
 			source->last_seen_ns = bpf_ktime_get_ns();
 			source_peak(source);
 		}
 	}
-	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
-		struct sipkeep_policy_count *count = policy_count_get(places->key.policy);
+	if (flags & SIPKEEP_TRANSPORT_IN_POLICY) {
+		struct sipkeep_policy_count *count = policy_count_get(key->policy);
 
 		if (count)
-			__sync_fetch_and_add(&count->count, word_change);
+			__sync_fetch_and_add(&count->count, change);
 	}
-	mine = policy_stats_get(places->key.policy);
-	if (mine) {
-		counter_add(&mine->admitted);
-		if (!(places->flags & SIPKEEP_TRANSPORT_IN_SOURCE))
+	return 0;
+}
+
+/* reserved -> active, counted as admitted by its source. */
+BPF_GLOBAL int places_active(const struct places *places)
+{
+	struct sipkeep_policy_stats *mine;
+	struct sipkeep_source *source;
+
+	if (!places)
+		return 0;
+	places_add(&places->key, places->flags, SIPKEEP_ACTIVE_ONE - SIPKEEP_RESERVED_ONE);
+	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
+		source = source_find(&places->key);
+		if (source)
+			__sync_fetch_and_add(&source->admitted, 1);
+	} else {
+		mine = policy_stats_get(places->key.policy);
+		if (mine)
 			counter_add(&mine->uncounted);
 	}
 	return 0;
 }
 
+BPF_INLINE void admitted_count(__u32 policy)
+{
+	struct sipkeep_policy_stats *mine = policy_stats_get(policy);
+
+	if (mine)
+		counter_add(&mine->admitted);
+}
+
 BPF_INLINE void places_settle(const struct places *places)
 {
-	places_active(places, SIPKEEP_ACTIVE_ONE - SIPKEEP_RESERVED_ONE);
+	places_active(places);
+	admitted_count(places->key.policy);
 }
 
 /* Counts in places->key whatever the limits say; a full map leaves it uncounted, which is counted and shown. */
@@ -361,31 +382,14 @@ BPF_GLOBAL int places_force(struct places *places)
 	count = policy_count_get(places->key.policy);
 	if (count && place_take(&count->count, 0, 0) == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
-	places_settle(places);
+	places_active(places);
 	return 0;
 }
 
-/* The transport's active places are free again. */
-BPF_GLOBAL int places_release(struct sipkeep_transport *transport)
+/* The active places that `flags` names are free again. */
+BPF_INLINE void places_release(const struct sipkeep_source_key *key, __u32 flags)
 {
-	if (!transport)
-		return 0;
-	if (transport->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
-		struct sipkeep_source *source = source_find(&transport->source);
-
-		if (source) {
-			source->last_seen_ns = bpf_ktime_get_ns();
-			__sync_fetch_and_add(&source->count, -SIPKEEP_ACTIVE_ONE);
-		}
-	}
-	if (transport->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
-		struct sipkeep_policy_count *count = policy_count_get(transport->source.policy);
-
-		if (count)
-			__sync_fetch_and_add(&count->count, -SIPKEEP_ACTIVE_ONE);
-	}
-	transport->flags &= ~(SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY);
-	return 0;
+	places_add(key, flags, -SIPKEEP_ACTIVE_ONE);
 }
 
 #endif

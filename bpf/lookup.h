@@ -30,7 +30,7 @@ BPF_INLINE const struct sipkeep_config *config_get(void)
 BPF_INLINE __u32 live_get(const struct sipkeep_config *cfg)
 {
 	__u64 live = *(const volatile __u64 *)&cfg->live;
-	__u32 flags = live & (SIPKEEP_LIVE_BANK | SIPKEEP_LIVE_FULL_REFUSE);
+	__u32 flags = live & ((1U << SIPKEEP_LIVE_UNTIL_SHIFT) - 1) & ~SIPKEEP_LIVE_OBSERVE;
 	__u64 now = live >> SIPKEEP_LIVE_UNTIL_SHIFT ? bpf_ktime_get_ns() : 0;
 
 	return live_observes(live, now) ? flags | SIPKEEP_LIVE_OBSERVE : flags;

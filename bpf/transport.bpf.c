@@ -10,6 +10,7 @@
  */
 #include "life.h"
 #include "pending.h"
+#include "recount.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -27,7 +28,8 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 		return;
 	live = live_get(cfg);
 	transport->source = places->key;
-	transport->flags = places->flags & (SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY);
+	transport->flags &= ~(SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_ADOPTED); /* a shadow, taken in connecting, stays */
+	transport->flags |= places->flags & SIPKEEP_TRANSPORT_IN;
 	transport->cookie = bpf_get_socket_cookie(ctx);
 	transport->connected_ns = bpf_ktime_get_ns();
 	transport->phase = SIPKEEP_PHASE_CONNECTED;
@@ -45,6 +47,8 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 		keepalive_count(places->key.policy, failed);
 	}
 	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+	if (live & (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_SETTLE))
+		recount(transport, tp, live);
 }
 
 /* Established without having passed admit.bpf.c or connect.bpf.c: counted all the same, if a policy matches. */
@@ -61,6 +65,11 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 	live = live_get(cfg);
 	id = policy_match(live, &tuple->remote, direction,
 			  direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
+	if (id < 0 && (live & SIPKEEP_LIVE_PREPARE)) {
+		live ^= SIPKEEP_LIVE_BANK; /* guarded by the policies that come next */
+		id = policy_match(live, &tuple->remote, direction,
+				  direction == SIPKEEP_INBOUND ? tuple->local_port : tuple->remote_port);
+	}
 	if (id < 0)
 		return false;
 	policy = policy_get(live, id);
@@ -71,6 +80,7 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 	else
 		source_key_outbound(&places->key, id, &tuple->local, &tuple->remote, tuple->remote_port);
 	places_force(places);
+	admitted_count(id);
 	mine = stats_get();
 	if (mine)
 		counter_add(&mine->overrun);
@@ -80,15 +90,12 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 /* A socket without storage can't be told apart at its end: its place is given back, the loss counted. */
 BPF_CALLED void storage_lost(const struct places *places)
 {
-	struct sipkeep_transport nothing = {};
 	struct sipkeep_policy_stats *policy;
 	struct sipkeep_stats *mine;
 
 	if (!places)
 		return;
-	nothing.source = places->key;
-	nothing.flags = places->flags;
-	places_release(&nothing);
+	places_release(&places->key, places->flags);
 	policy = policy_stats_get(places->key.policy);
 	if (policy)
 		counter_add(&policy->uncounted);
@@ -132,11 +139,18 @@ BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __
 BPF_CALLED void on_connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	struct sipkeep_transport *transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
+	const struct sipkeep_config *cfg = config_get();
+	struct tcp_sock *tp;
+	__u32 live;
 
-	if (!transport || transport->phase != SIPKEEP_PHASE_RESERVED)
+	if (!cfg || !transport || transport->phase != SIPKEEP_PHASE_RESERVED)
 		return;
 	transport->phase = SIPKEEP_PHASE_CONNECTING;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	live = live_get(cfg);
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (tp && (live & (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_SETTLE)))
+		recount(transport, tp, live);
 }
 
 BPF_CALLED void listener_emit(enum sipkeep_event event, struct tcp_sock *tp, __u64 cookie)
@@ -244,8 +258,10 @@ BPF_CALLED void on_destroy(struct sipkeep_transport *transport, struct tcp_sock 
 
 	if (!transport || !tp)
 		return;
+	recount_end(transport, tp);
 	transport->phase = SIPKEEP_PHASE_DESTROYED;
-	places_release(transport);
+	places_release(&transport->source, transport->flags);
+	transport->flags &= SIPKEEP_TRANSPORT_ADOPTED;
 	mine = policy_stats_get(transport->source.policy);
 	if (mine)
 		counter_add(&mine->destroyed);
@@ -272,6 +288,7 @@ BPF_CALLED void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	if (transport->phase == SIPKEEP_PHASE_DISCONNECTED) {
 		on_destroy(transport, tp);
 	} else if (transport->phase == SIPKEEP_PHASE_CONNECTING) {
+		recount_end(transport, tp);
 		places.key = transport->source;
 		places.flags = transport->flags;
 		places_undo(&places);

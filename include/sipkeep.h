@@ -103,13 +103,19 @@ _Static_assert(sizeof(struct sipkeep_exempt_key) == 24, "exempt key layout");
 #define SIPKEEP_LIVE_BANK (1ULL << 0)	     /* which half of policies, rules and exempts is in force */
 #define SIPKEEP_LIVE_OBSERVE (1ULL << 1)     /* refuse nothing, set nothing */
 #define SIPKEEP_LIVE_FULL_REFUSE (1ULL << 2) /* a connection that can't be counted is refused */
+#define SIPKEEP_LIVE_PREPARE (1ULL << 3)     /* a recount is under way: see bpf/recount.h */
+#define SIPKEEP_LIVE_SETTLE (1ULL << 4)
+#define SIPKEEP_LIVE_CANCEL (1ULL << 5)
+#define SIPKEEP_LIVE_FROZEN (1ULL << 6) /* until frozen_until_ns, should its writer die */
+#define SIPKEEP_LIVE_RECOUNT (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_SETTLE | SIPKEEP_LIVE_CANCEL)
 #define SIPKEEP_LIVE_UNTIL_SHIFT 8	     /* from here: CLOCK_MONOTONIC in ms when OBSERVE turns over; 0: never */
 struct sipkeep_config {
 	__u64 live;
+	__u64 frozen_until_ns; /* CLOCK_MONOTONIC */
 	__u64 netns_cookie; /* the namespace sk_lookup is attached in */
 	__u64 jiffy_ns;	    /* length of the kernel's tick, for idle times kept in jiffies */
 };
-_Static_assert(sizeof(struct sipkeep_config) == 24, "config layout");
+_Static_assert(sizeof(struct sipkeep_config) == 32, "config layout");
 
 /* ---- counting -------------------------------------------------------------------------------------------- */
 
@@ -250,7 +256,10 @@ struct sipkeep_transport {
 };
 #define SIPKEEP_TRANSPORT_IN_SOURCE (1U << 0) /* holds a place in its source's count */
 #define SIPKEEP_TRANSPORT_IN_POLICY (1U << 1) /* holds a place in its policy's count */
+#define SIPKEEP_TRANSPORT_IN (SIPKEEP_TRANSPORT_IN_SOURCE | SIPKEEP_TRANSPORT_IN_POLICY)
 #define SIPKEEP_TRANSPORT_ADOPTED (1U << 2)   /* was open when sipkeep came: its age counts from then */
+#define SIPKEEP_TRANSPORT_SHADOW (1U << 3)    /* counted by the other bank, too: see bpf/recount.h */
+#define SIPKEEP_TRANSPORT_SHADOW_SHIFT 4      /* from here: the IN_* of that */
 _Static_assert(sizeof(struct sipkeep_transport) == 64, "transport layout");
 
 /* ---- listeners ----------------------------------------------------------------------------------------------- */

@@ -283,7 +283,7 @@ int cmd_verify(struct command_context *context, const struct command *self, int 
 	err = command_no_options(context, self, argc, argv);
 	if (err >= 0)
 		return err;
-	err = command_open(context, false, &datapath);
+	err = command_open(context, true, &datapath);
 	if (err)
 		return err;
 	err = pass(&datapath, &v, &failure);

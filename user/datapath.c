@@ -264,6 +264,7 @@ static int load_locked(struct loading *loading, const struct policy_set *set, st
 	struct sipkeep_config config = { .jiffy_ns = host_jiffy_ns() };
 	char path[PATH_MAX];
 	__u32 zero = 0;
+	__u64 live;
 	int err;
 
 	err = open_cgroups(loading, set);
@@ -278,7 +279,8 @@ static int load_locked(struct loading *loading, const struct policy_set *set, st
 	if (bpf_map_update_elem(datapath->maps[DATAPATH_META], &zero, &loading->meta, 0) ||
 	    bpf_map_update_elem(datapath->maps[DATAPATH_CONFIG], &zero, &config, 0))
 		return failure_set(loading->failure, -errno, "the config map can't be written: %s", strerror(errno));
-	err = maps_write_set(datapath, set, loading->failure);
+	err = maps_write_set(datapath, set, &live, loading->failure);
+	err = err ?: datapath_live_store(datapath, live, loading->failure);
 	err = err ?: attach_all(loading, set, datapath);
 	if (err)
 		return err;

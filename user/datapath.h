@@ -65,7 +65,8 @@ bool datapath_instance_ok(const char *instance);
 int datapath_load(const char *instance, const struct policy_set *set, struct failure *failure);
 
 /*
- * Opens a loaded instance; with `lock`, waits up to two seconds to be the only writer. -ENOENT when it isn't loaded.
+ * Opens a loaded instance; with `lock`, waits up to two seconds to be the only writer, and ends what a writer that was
+ * killed left undone. -ENOENT when it isn't loaded.
  * datapath_close() it in any case but -ENOENT; a datapath_init()ed one may be closed.
  */
 int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath, struct failure *failure);
@@ -116,6 +117,9 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
  * itself is read with maps_config().
  */
 int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure);
+
+/* So long (CLOCK_MONOTONIC) SIPKEEP_LIVE_FROZEN holds. */
+int datapath_frozen_store(const struct datapath *datapath, __u64 until_ns, struct failure *failure);
 
 /* A writable view of the instance's meta map (the reader's place in the sequence); munmap() it. NULL on failure. */
 struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -17,6 +18,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include "datapath_internal.h"
+#include "recount.h"
 
 const char *const datapath_map_names[] = {
 	[DATAPATH_CONFIG] = "config",
@@ -267,6 +269,8 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 	for (int i = 0; !err && i < DATAPATH_META; i++)
 		err = map_open(&datapath, i, failure);
 	datapath.meta_inode = meta_inode(&datapath);
+	if (lock)
+		err = err ?: recount_repair(&datapath, failure);
 	if (err)
 		datapath_close(&datapath);
 	else
@@ -422,16 +426,26 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
 	return program_run(datapath, "on_flush", &flush, sizeof(flush));
 }
 
-int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure)
+static int config_store(const struct datapath *datapath, size_t offset, __u64 word, struct failure *failure)
 {
-	struct sipkeep_config *view = mmap(NULL, sizeof(*view), PROT_READ | PROT_WRITE, MAP_SHARED,
-					   datapath->maps[DATAPATH_CONFIG], 0);
+	char *view = mmap(NULL, sizeof(struct sipkeep_config), PROT_READ | PROT_WRITE, MAP_SHARED,
+			  datapath->maps[DATAPATH_CONFIG], 0);
 
 	if (view == MAP_FAILED)
 		return failure_set(failure, -errno, "the config map can't be written: %s", strerror(errno));
-	__atomic_store_n(&view->live, live, __ATOMIC_SEQ_CST);
-	munmap(view, sizeof(*view));
+	__atomic_store_n((__u64 *)(view + offset), word, __ATOMIC_SEQ_CST);
+	munmap(view, sizeof(struct sipkeep_config));
 	return 0;
+}
+
+int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure)
+{
+	return config_store(datapath, offsetof(struct sipkeep_config, live), live, failure);
+}
+
+int datapath_frozen_store(const struct datapath *datapath, __u64 until_ns, struct failure *failure)
+{
+	return config_store(datapath, offsetof(struct sipkeep_config, frozen_until_ns), until_ns, failure);
 }
 
 struct sipkeep_meta *datapath_meta_map(const struct datapath *datapath)

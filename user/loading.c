@@ -8,6 +8,7 @@
 #include "host.h"
 #include "loading.h"
 #include "maps.h"
+#include "recount.h"
 
 bool loading_option(struct loading_options *options, int option, const char *argument)
 {
@@ -87,6 +88,7 @@ int loading_apply(const struct datapath *datapath, const struct policy_set *set,
 {
 	struct policy_set running CLEANUP_POLICY_SET = {};
 	int err = maps_read_set(datapath, &running, failure), changes;
+	__u64 live;
 
 	if (err)
 		return err;
@@ -100,9 +102,7 @@ int loading_apply(const struct datapath *datapath, const struct policy_set *set,
 	changes = (int)policy_diff(&running, set, line, arg);
 	if (dry_run || !changes)
 		return changes;
-	err = maps_write_set(datapath, set, failure);
-	/* Twice: what was being established under the old policies during the first pass moves in the second. */
-	err = err ?: datapath_adopt(datapath, failure);
-	err = err ?: datapath_adopt(datapath, failure);
+	err = maps_write_set(datapath, set, &live, failure);
+	err = err ?: recount_switch(datapath, live, policy_set_moves(&running, set), failure);
 	return err ? err : changes;
 }

@@ -7,10 +7,12 @@
 #include "policy.h"
 
 /*
- * Makes the kernel's policies those of the set: written whole into the bank that isn't live, then switched to with one
- * store. A policy keeps its counts by its name. Cgroups and max_sources are fixed at load and aren't written here.
+ * Writes the policies of the set into the bank that isn't in force. *ret_live: the word that puts them in force, with
+ * datapath_live_store() or recount_switch(). A policy keeps its counts by its name. Cgroups and max_sources are fixed at
+ * load and aren't written here. On an error that bank is empty again.
  */
-int maps_write_set(const struct datapath *datapath, const struct policy_set *set, struct failure *failure);
+int maps_write_set(const struct datapath *datapath, const struct policy_set *set, __u64 *ret_live,
+		   struct failure *failure);
 
 /* What runs, as a set (policy_set_free() it): policies in name order, cgroups by their present path. */
 int maps_read_set(const struct datapath *datapath, struct policy_set *ret_set, struct failure *failure);

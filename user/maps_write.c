@@ -194,7 +194,8 @@ static int bank_write(const struct datapath *datapath, const struct policy_set *
 	return err ?: exempts_write(datapath, set, bank, failure);
 }
 
-int maps_write_set(const struct datapath *datapath, const struct policy_set *set, struct failure *failure)
+int maps_write_set(const struct datapath *datapath, const struct policy_set *set, __u64 *ret_live,
+		   struct failure *failure)
 {
 	struct sipkeep_config config;
 	__u64 live;
@@ -216,5 +217,6 @@ int maps_write_set(const struct datapath *datapath, const struct policy_set *set
 	live = old ? 0 : SIPKEEP_LIVE_BANK;
 	live |= set->observe ? SIPKEEP_LIVE_OBSERVE : 0;
 	live |= set->on_full_refuse ? SIPKEEP_LIVE_FULL_REFUSE : 0;
-	return datapath_live_store(datapath, live, failure);
+	*ret_live = live;
+	return 0;
 }

@@ -265,3 +265,26 @@ bool policy_overlap(const struct policy *a, const struct policy *b, __u16 *ret_p
 	}
 	return false;
 }
+
+static bool policy_moves(const struct policy *from, const struct policy *to)
+{
+	return from->direction != to->direction || from->port_count != to->port_count ||
+	       from->remote_count != to->remote_count ||
+	       from->kernel.source_prefix_ipv4 != to->kernel.source_prefix_ipv4 ||
+	       from->kernel.source_prefix_ipv6 != to->kernel.source_prefix_ipv6 ||
+	       (from->port_count && memcmp(from->ports, to->ports, from->port_count * sizeof(*from->ports))) ||
+	       (from->remote_count && memcmp(from->remotes, to->remotes, from->remote_count * sizeof(*from->remotes)));
+}
+
+bool policy_set_moves(const struct policy_set *from, const struct policy_set *to)
+{
+	if (from->policy_count != to->policy_count)
+		return true;
+	for (size_t i = 0; i < from->policy_count; i++) {
+		int index = policy_find(to, from->policies[i].name);
+
+		if (index < 0 || policy_moves(&from->policies[i], &to->policies[index]))
+			return true;
+	}
+	return false;
+}

@@ -108,6 +108,12 @@ bool policy_overlap(const struct policy *a, const struct policy *b, __u16 *ret_p
 size_t policy_diff(const struct policy_set *from, const struct policy_set *to,
 		   void (*line)(void *arg, const char *text), void *arg);
 
+/*
+ * May a transport that `from` counts in some source belong to another by `to`? True when policies come, go or change
+ * their ports, remotes or source prefixes; false when only limits, keepalive, exempts or the mode change.
+ */
+bool policy_set_moves(const struct policy_set *from, const struct policy_set *to);
+
 /* Prints the set as it will act, one setting a line, for `check`. What it prints, config_parse() reads. */
 void policy_print(const struct policy_set *set, FILE *out);
 

@@ -300,6 +300,65 @@ test_apply_under_traffic() {
 	wait_for 30 verified
 }
 
+# hammer NAME COUNT: bursts one after another, each held to its end, until $TMP/stop is there.
+hammer() {
+	while [[ ! -e $TMP/stop ]]; do
+		"$TOOLS/burst" --to 127.0.0.1:5060 --from "$2" --procs 2 --connects 40 --timeout 20 >>"$TMP/$1.bursts"
+	done
+}
+
+# At no moment without its limit: neither is a transport uncounted by the policies that come, nor one under way missed.
+test_limits_hold_while_transports_move() {
+	local round shape hammer applies=0
+	local shapes=("phones|" "callers|" "callers|source_prefix_ipv4 = 24;" "phones|source_prefix_ipv4 = 16;")
+	phones phones "max_connections_per_source = 10;" | guard
+	reader_start # whoever is refused at the last step learns of it
+	serve pbx 127.0.0.1 5060
+	bg hammer one 127.0.7.1
+	hammer=$BG
+	for ((round = 0; round < 15; round++)); do
+		for shape in "${shapes[@]:1}" "${shapes[0]}"; do
+			phones "${shape%%|*}" "max_connections_per_source = 10; ${shape#*|}" | reconfigure
+			applies=$((applies + 1))
+		done
+	done
+	touch "$TMP/stop"
+	bg_wait "$hammer"
+	is 10 count pbx peak
+	jq -es 'all(.[]; .other == 0 and .mute == 0) and length > 3' "$TMP/one.bursts" >/dev/null ||
+		die "$(cat "$TMP/one.bursts")"
+	nothing_left phones
+	echo "$applies applies during $(wc -l <"$TMP/one.bursts") bursts: never more than 10 at once"
+}
+
+# A writer that dies in the middle: the next one ends what it left, whichever step it was.
+test_an_interrupted_apply_is_ended() {
+	local i start whole kills=30 left=0
+	phones phones "max_connections_per_source = 50;" | guard
+	serve pbx 127.0.0.1 5060
+	hold calls --to 127.0.0.1:5060 --procs 1 --connects 50
+	start=${EPOCHREALTIME/./}
+	phones name "max_connections_per_source = 50; source_prefix_ipv4 = 16;" | reconfigure
+	whole=$((${EPOCHREALTIME/./} - start))
+	for ((i = 0; i < kills; i++)); do
+		phones "name$((i % 2))" "max_connections_per_source = 50; source_prefix_ipv4 = $((32 - i % 3 * 8));" | conf
+		bg "$SIPKEEP" apply --instance "$INSTANCE" -c "$TMP/sipkeep.conf" >"$TMP/out" 2>&1
+		sleep "$(printf '0.%06d' $((whole * (i + 1) / kills)))"
+		bg_end "$BG" KILL || left=$((left + 1))
+		# Whatever is in force holds at once ...
+		burst more --to 127.0.0.1:5060 --procs 1 --connects 3 --timeout 5
+		[[ $(got more served) == 0 ]] || die "kill $i: $(got more served) more were let in: $(sk stats -j)"
+		# ... and the next writer, verify among them, finds every transport counted once.
+		verified || die "kill $i: $(<"$TMP/verify.json")"
+		json_eq '[.policies[].active] | add' 50 sk stats -j
+	done 2>"$TMP/killed"
+	echo "$left of $kills applies killed, spread over the $((whole / 1000)) ms that one takes"
+	((left > kills / 3))
+	release calls
+	wait_for 30 is 0 active_sum
+	verified
+}
+
 test_sighup_does_it_too() {
 	local run
 	phones phones "max_connections_per_source = 2;" | guard
