@@ -283,10 +283,10 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, __u32 live, const struct s
 	exempt = exempt_match(live, &segment->tuple.remote);
 	force = (live & SIPKEEP_LIVE_OBSERVE) || exempt;
 	pending_deciding(pending, &segment->tuple, &places.key);
-	verdict = places_take(&places, policy, force, live, &cause);
+	verdict = places_take_somehow(&places, policy, force, live, &cause);
 	if (verdict == DEFER) {
 		pendings_reclaim();
-		verdict = places_take(&places, policy, force, live, &cause);
+		verdict = places_take_somehow(&places, policy, force, live, &cause);
 	}
 	if (verdict == ADMIT) {
 		if (exempt || cause == SIPKEEP_REFUSED_FULL)
@@ -300,6 +300,8 @@ BPF_CALLED int admit_last_step(struct __sk_buff *skb, __u32 live, const struct s
 		pass = refuse_last_step(skb, segment, &places.key, verdict, cause);
 	}
 	pending_decided(pending);
+	if (places.made)
+		clock_tick();
 	return pass;
 }
 

@@ -7,7 +7,7 @@
  * then given back when the socket connects again or is released.
  * The route isn't known yet, so the local address is the one the socket was bound to; unbound ones count together.
  */
-#include "refuse.h"
+#include "clock.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -78,7 +78,9 @@ BPF_CALLED int connect_admit(struct bpf_sock_addr *ctx, const struct sipkeep_add
 
 	source_key_outbound(&places.key, id, local, remote, port);
 	exempt = exempt_match(live, remote);
-	verdict = places_take(&places, policy, observe || exempt, live, &cause);
+	verdict = places_take_somehow(&places, policy, observe || exempt, live, &cause);
+	if (places.made)
+		clock_tick();
 	unlimited = !policy->max_connections_per_source && !policy->max_connections;
 	if (verdict != ADMIT && (observe || exempt || (verdict == DEFER && unlimited)))
 		return 1; /* no place could be had at this instant: counted when it is established */

@@ -16,7 +16,7 @@
 /* Compare-and-swap rounds before giving up; each lost round is another CPU's success. */
 #define COUNT_ROUNDS 16
 
-/* Idle sources are removed by sweep.bpf.c; between its mark and the removal the key can't be used for a moment. */
+/* Idle sources are removed (clock.h); between the mark and the removal the key can't be used for a moment. */
 #define GONE_ROUNDS 4
 
 #define ONE_SECOND_NS 1000000000ULL
@@ -70,17 +70,23 @@ BPF_INLINE struct sipkeep_source *source_find(const struct sipkeep_source_key *k
 	return bpf_map_lookup_elem(&sources, &copy);
 }
 
+enum made {
+	MADE_NOT, /* it was there, or can't be had at this instant */
+	MADE,
+	MADE_FULL, /* no room for it */
+};
+
 /*
- * The source's entry, made if need be. NULL with *ret_full when the map is full; NULL without when it could not be had
- * at this instant (another CPU made and removed it meanwhile): ask again.
+ * The source's entry, made if need be. NULL when the map is full (MADE_FULL), or when it could not be had at this instant
+ * (another CPU made and removed it meanwhile): ask again.
  */
-BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, bool *ret_full)
+BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *key, int *ret_made)
 {
 	struct sipkeep_source fresh = {}, *source;
 	struct sipkeep_source_key copy;
 	long err;
 
-	if (!key || !ret_full)
+	if (!key || !ret_made)
 		return NULL;
 	copy = *key;
 	source = bpf_map_lookup_elem(&sources, &copy);
@@ -88,28 +94,29 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
 		return source;
 	fresh.count = source_tag(&copy);
 	err = bpf_map_update_elem(&sources, &copy, &fresh, BPF_NOEXIST);
-	source = bpf_map_lookup_elem(&sources, &copy);
-	if (source)
-		return source;
-	*ret_full = err == -E2BIG || err == -ENOMEM; /* not -EBUSY: the bucket was being changed beneath this softirq */
-	return NULL;
+	if (!err) {
+		bpf_map_push_elem(&source_queue, &copy, BPF_ANY);
+		*ret_made = MADE;
+	} else if (err == -E2BIG || err == -ENOMEM) { /* not -EBUSY: its bucket is being changed beneath this softirq */
+		*ret_made = MADE_FULL;
+	}
+	return bpf_map_lookup_elem(&sources, &copy);
 }
 
 /*
  * Takes a place in the source's entry, made if need be. *ret_place tells how it went; NULL with PLACE_NONE when the map
  * is full, with PLACE_GONE when the entry is about to be removed and the caller should ask again.
  */
-BPF_INLINE struct sipkeep_source *source_take(const struct sipkeep_source_key *key, __u32 limit, int *ret_place)
+BPF_INLINE struct sipkeep_source *source_take(const struct sipkeep_source_key *key, __u32 limit, int *ret_place,
+					      int *ret_made)
 {
 	__u64 tag = source_tag(key);
-	bool full = false;
 
 	for (int i = 0; i < GONE_ROUNDS; i++) {
-		struct sipkeep_source *source = source_make(key, &full);
+		struct sipkeep_source *source = source_make(key, ret_made);
 		int place;
 
-		if (full) {
-			full_count();
+		if (!source && *ret_made == MADE_FULL) {
 			*ret_place = PLACE_NONE;
 			return NULL;
 		}
@@ -146,6 +153,7 @@ struct places {
 	struct sipkeep_source_key key;
 	__u64 rate_ns;
 	__u8 flags; /* SIPKEEP_TRANSPORT_IN_* */
+	__u8 made;  /* an entry was, for this one: the clock's hand moves on (clock.h) */
 };
 
 enum verdict {
@@ -159,31 +167,6 @@ BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
 	return bpf_map_lookup_elem(&policy_counts, &id);
 }
 
-/* Removes an entry marked DEAD; one that the map won't let go at this instant (-EBUSY) lives on. */
-BPF_INLINE bool source_delete(struct sipkeep_source *source, const struct sipkeep_source_key *key)
-{
-	if (!bpf_map_delete_elem(&sources, key))
-		return true;
-	__sync_fetch_and_and(&source->count, ~SIPKEEP_DEAD);
-	return false;
-}
-
-/*
- * One reservation less. An entry that never had a connection goes with it: under SYN cookies the sender of an ACK has
- * proved nothing yet, and must not leave entries behind. Not an outbound one (a port in its key): whoever connect()s
- * there meanwhile would find it going, and can't ask again as the sender of an ACK does; the sweep removes it.
- */
-BPF_CALLED void source_unreserve(struct sipkeep_source *source, const struct sipkeep_source_key *key)
-{
-	__u64 word = __sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE) - SIPKEEP_RESERVED_ONE;
-	struct sipkeep_source_key copy = *key;
-
-	if ((word & ~SIPKEEP_TAG_MASK) || source->admitted || source->refused || key->port_be)
-		return;
-	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) == word)
-		source_delete(source, &copy);
-}
-
 BPF_GLOBAL int places_undo(const struct places *places)
 {
 	if (!places)
@@ -194,7 +177,7 @@ BPF_GLOBAL int places_undo(const struct places *places)
 		if (source) {
 			if (places->rate_ns)
 				__sync_fetch_and_add(&source->tat_ns, -places->rate_ns);
-			source_unreserve(source, &places->key);
+			__sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE);
 		}
 	}
 	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
@@ -210,10 +193,11 @@ BPF_GLOBAL int places_undo(const struct places *places)
 BPF_INLINE int places_take_source(struct places *places, const struct sipkeep_policy *policy, bool force,
 				  int *ret_cause)
 {
+	int place = PLACE_GONE, made = MADE_NOT;
 	struct sipkeep_source *source;
-	int place = PLACE_GONE;
 
-	source = source_take(&places->key, policy->max_connections_per_source, &place);
+	source = source_take(&places->key, policy->max_connections_per_source, &place, &made);
+	places->made |= made == MADE;
 	if (place == PLACE_NONE)
 		*ret_cause = SIPKEEP_REFUSED_FULL;
 	if (!source)
@@ -371,14 +355,16 @@ BPF_INLINE void places_settle(const struct places *places)
 BPF_GLOBAL int places_force(struct places *places)
 {
 	struct sipkeep_policy_count *count;
-	int place = PLACE_GONE;
+	int place = PLACE_GONE, made = MADE_NOT;
 
 	if (!places)
 		return 0;
 	places->flags = 0;
 	places->rate_ns = 0;
-	if (source_take(&places->key, 0, &place) && place == PLACE_FREE)
+	if (source_take(&places->key, 0, &place, &made) && place == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_SOURCE;
+	if (place == PLACE_NONE)
+		full_count();
 	count = policy_count_get(places->key.policy);
 	if (count && place_take(&count->count, 0, 0) == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;

@@ -82,6 +82,14 @@ struct {
 	__type(value, struct sipkeep_source);
 } sources MAP;
 
+/* The key of every entry of `sources`, once: see clock.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 1); /* max_sources, set by the loader */
+	__uint(key_size, 0);
+	__type(value, struct sipkeep_source_key);
+} source_queue MAP;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, SIPKEEP_MAX_POLICIES);

@@ -3,7 +3,7 @@
 #ifndef SIPKEEP_PENDING_H
 #define SIPKEEP_PENDING_H
 
-#include "refuse.h"
+#include "clock.h"
 
 /* A place that a CPU took for a final ACK, and that no connection has claimed for so long, will not be. */
 #define PENDING_STALE_NS (500 * 1000 * 1000ULL)

@@ -73,6 +73,9 @@ BPF_GLOBAL int refusal_count(const struct sipkeep_source_key *key, struct sipkee
 
 	if (!key)
 		return 0;
+	/* An entry that never had a connection is somebody's who may have proved nothing yet (SYN cookies): it won't stay. */
+	if (source && !source->admitted && !key->port_be)
+		source = NULL;
 	mine = policy_stats_get(key->policy);
 	if (mine && cause < SIPKEEP_REFUSED_MAX)
 		counter_add(&mine->refused[cause]);

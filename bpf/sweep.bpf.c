@@ -4,45 +4,13 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-struct bpf_map;
-
-struct sweep_state {
-	__u64 now;
-	__u64 idle_before; /* sources not seen since */
-	__u64 removed;
-};
-
-/*
- * Removes a source that holds nothing. The mark keeps a connection that arrives at this instant on another CPU from
- * counting in an entry about to vanish: it looks again until the entry is gone, and makes a new one.
- */
-static long sweep_source(struct bpf_map *map __attribute__((unused)), const struct sipkeep_source_key *key, struct sipkeep_source *source,
-			 struct sweep_state *state)
-{
-	__u64 tag = count_load(&source->count) & SIPKEEP_TAG_MASK;
-	struct sipkeep_source_key copy = *key; /* the verifier passes no map key on as plain memory */
-
-	if (source->last_seen_ns > state->idle_before || source->tat_ns > state->now)
-		return 0;
-	if (source->refused != source->reported)
-		refusal_emit(&copy, &source->refused, &source->reported, source->cause);
-	if (__sync_val_compare_and_swap(&source->count, tag, tag | SIPKEEP_DEAD) != tag)
-		return 0;
-	if (source_delete(source, &copy))
-		state->removed++;
-	return 0;
-}
+#define SOURCES_MAX (1U << 23) /* of bpf_loop(); the hand stops when it has been round */
 
 SEC("syscall")
 int on_sweep(struct sipkeep_sweep *ctx)
 {
-	struct sweep_state state = {};
-
 	pendings_reclaim();
-	state.now = bpf_ktime_get_ns();
-	state.idle_before = state.now - ctx->idle_ns;
-	bpf_for_each_map_elem(&sources, sweep_source, &state, 0);
-	ctx->removed = state.removed;
+	ctx->removed = clock_walk(SOURCES_MAX, ctx->idle_ns);
 	return 0;
 }
 

@@ -26,6 +26,9 @@ static int entry_add(void *arg, const struct sipkeep_source_key *key, const stru
 {
 	struct entries *entries = arg;
 
+	/* Of a handshake that came to nothing: the next connections remove it (bpf/clock.h). */
+	if (!source->admitted && !source->refused && !count_active(source->count) && !count_reserved(source->count))
+		return 0;
 	if (entries->count == entries->room) {
 		size_t room = entries->room ? entries->room * 2 : 1024;
 		struct entry *list = realloc(entries->list, room * sizeof(*list));

@@ -252,6 +252,7 @@ static int skeleton_load(struct loading *loading, const struct policy_set *set)
 		return failure_set(loading->failure, err, "the built-in BPF object can't be opened: %s", strerror(-err));
 	}
 	bpf_map__set_max_entries(loading->skel->maps.sources, set->max_sources);
+	bpf_map__set_max_entries(loading->skel->maps.source_queue, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.pendings, libbpf_num_possible_cpus());
 	loading->skel->rodata->ring_wake_bytes = bpf_map__max_entries(loading->skel->maps.events) / 4;
 	err = sipkeep_bpf__load(loading->skel);

@@ -21,16 +21,22 @@
 static void *map_lookup(void *map, const void *key);
 static long map_update(void *map, const void *key, const void *value, __u64 flags);
 static long map_delete(void *map, const void *key);
+static long map_push(void *map, const void *value, __u64 flags);
+static long map_pop(void *map, void *value);
+static long loop(__u32 rounds, void *callback, void *arg, __u64 flags);
 static __u64 now_ns;
 
 #define bpf_map_lookup_elem map_lookup
 #define bpf_map_update_elem map_update
 #define bpf_map_delete_elem map_delete
+#define bpf_map_push_elem map_push
+#define bpf_map_pop_elem map_pop
+#define bpf_loop loop
 #define bpf_ktime_get_ns() (now_ns)
 #define bpf_ringbuf_reserve(ring, size, flags) (NULL)
 #define bpf_ringbuf_query(ring, what) (0ULL)
 #define bpf_ringbuf_submit(record, flags) ((void)(record), (void)(flags))
-#include "count.h"
+#include "clock.h"
 
 /* ---- the kernel's part --------------------------------------------------------------------------------------------- */
 
@@ -45,6 +51,8 @@ struct element {
 static struct element elements[SOURCES_MAX];
 static unsigned int free_list[SOURCES_MAX], free_count; /* the last freed is the next taken */
 static pthread_mutex_t sources_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sipkeep_source_key clock_queue[2 * SOURCES_MAX];
+static unsigned int clock_first, clock_count;
 static struct sipkeep_config config_value;
 static struct sipkeep_policy policy_values[2 * SIPKEEP_MAX_POLICIES];
 static struct sipkeep_policy_count count_values[SIPKEEP_MAX_POLICIES];
@@ -124,9 +132,53 @@ static long map_delete(void *map, const void *key)
 	return element ? 0 : -2;
 }
 
+static long map_push(void *map, const void *value, __u64 flags)
+{
+	long err = 0;
+
+	assert_ptr_equal(map, &source_queue);
+	assert_int_equal(flags, BPF_ANY);
+	pthread_mutex_lock(&sources_lock);
+	if (clock_count == 2 * SOURCES_MAX)
+		err = -7; /* E2BIG */
+	else
+		memcpy(&clock_queue[(clock_first + clock_count++) % (2 * SOURCES_MAX)], value, sizeof(clock_queue[0]));
+	pthread_mutex_unlock(&sources_lock);
+	return err;
+}
+
+static long map_pop(void *map, void *value)
+{
+	long err = 0;
+
+	assert_ptr_equal(map, &source_queue);
+	pthread_mutex_lock(&sources_lock);
+	if (!clock_count) {
+		err = -2; /* ENOENT */
+	} else {
+		memcpy(value, &clock_queue[clock_first], sizeof(clock_queue[0]));
+		clock_first = (clock_first + 1) % (2 * SOURCES_MAX);
+		clock_count--;
+	}
+	pthread_mutex_unlock(&sources_lock);
+	return err;
+}
+
+static long loop(__u32 rounds, void *callback, void *arg, __u64 flags)
+{
+	long (*step)(__u32 index, void *arg) = callback;
+
+	assert_int_equal(flags, 0);
+	for (__u32 i = 0; i < rounds; i++)
+		if (step(i, arg))
+			return i + 1;
+	return rounds;
+}
+
 static int set_up(void **state)
 {
 	(void)state;
+	clock_first = clock_count = 0;
 	memset(elements, 0, sizeof(elements));
 	memset(&config_value, 0, sizeof(config_value));
 	memset(policy_values, 0, sizeof(policy_values));
@@ -178,7 +230,7 @@ static int take(struct places *places, unsigned int number, const struct sipkeep
 {
 	memset(places, 0, sizeof(*places));
 	places->key = key_of(number);
-	return places_take(places, policy, false, live, ret_cause);
+	return places_take_somehow(places, policy, false, live, ret_cause);
 }
 
 static void release(const struct places *places)
@@ -243,7 +295,7 @@ static void what_comes_to_nothing_leaves_nothing(void **state)
 	places_undo(&a);
 	assert_true(word_of(1) == RESERVED(1));
 	places_undo(&b);
-	assert_false(is_known(1));
+	assert_true(word_of(1) == 0);
 	assert_true(policy_word() == 0);
 	/* One that had a connection stays, for `sources` to show. */
 	assert_int_equal(take(&a, 1, &policy, &cause), ADMIT);
@@ -263,12 +315,12 @@ static void the_policys_limit_gives_the_sources_place_back(void **state)
 	(void)state;
 	assert_int_equal(take(&a, 1, &policy, &cause), ADMIT);
 	assert_int_equal(take(&b, 2, &policy, &cause), DEFER);
-	assert_false(is_known(2));
+	assert_true(word_of(2) == 0);
 	places_settle(&a);
 	assert_int_equal(take(&b, 2, &policy, &cause), REFUSE);
 	assert_int_equal(cause, SIPKEEP_REFUSED_POLICY);
 	assert_int_equal(b.flags, 0);
-	assert_false(is_known(2));
+	assert_true(word_of(2) == 0);
 	assert_int_equal(take(&b, 1, &policy, &cause), REFUSE);
 	assert_true(word_of(1) == ACTIVE(1));
 	assert_true(policy_word() == ACTIVE(1));
@@ -445,6 +497,7 @@ static void *worker(void *arg)
 			note_held(numbers[count], -1);
 			if (!work->settle || rand_r(&seed) % 3 == 0) {
 				places_undo(&mine[count]);
+				clock_walk(CLOCK_STEPS, CLOCK_IDLE_NS);
 				continue;
 			}
 			places_settle(&mine[count]);
@@ -492,8 +545,10 @@ static void threads_never_count_in_anothers_entry(void **state)
 
 	(void)state;
 	run_threads(&policy, KEYS, 200000, false);
+	clock_walk(2 * SOURCES_MAX, CLOCK_IDLE_NS);
 	for (unsigned int i = 0; i < KEYS; i++)
 		assert_false(is_known(i));
+	assert_int_equal(clock_count, 0);
 	assert_int_equal(free_count, SOURCES_MAX);
 }
 
@@ -518,10 +573,11 @@ static void threads_share_one_bucket(void **state)
 	struct sipkeep_policy policy = { .rate_interval_ns = 1000000, .rate_burst_ns = 60000 * 1000000ULL };
 	struct sipkeep_source_key key = key_of(1);
 	pthread_t threads[THREADS];
-	bool full = false;
+	int made = MADE_NOT;
 
 	(void)state;
-	assert_non_null(source_make(&key, &full));
+	assert_non_null(source_make(&key, &made));
+	assert_int_equal(made, MADE);
 	tokens = 0;
 	go = false;
 	for (unsigned int i = 0; i < THREADS; i++)
@@ -548,8 +604,8 @@ static void *peak_worker(void *arg)
 static void the_peak_is_not_lost_between_threads(void **state)
 {
 	struct sipkeep_source_key key = key_of(1);
-	bool full = false;
-	struct sipkeep_source *source = source_make(&key, &full);
+	int made = MADE_NOT;
+	struct sipkeep_source *source = source_make(&key, &made);
 	pthread_t threads[THREADS];
 
 	(void)state;
@@ -563,6 +619,92 @@ static void the_peak_is_not_lost_between_threads(void **state)
 	assert_int_equal(source->peak, THREADS * 100000);
 }
 
+/* One connection that came and went, at `now_ns`. */
+static void pass_through(unsigned int number)
+{
+	struct sipkeep_policy policy = {};
+	struct places places;
+	int cause;
+
+	assert_int_equal(take(&places, number, &policy, &cause), ADMIT);
+	places_settle(&places);
+	release(&places);
+}
+
+static void the_clock_removes_what_holds_nothing(void **state)
+{
+	struct sipkeep_policy policy = {};
+	struct places held;
+	int cause;
+
+	(void)state;
+	assert_int_equal(take(&held, 1, &policy, &cause), ADMIT);
+	assert_true(held.made);
+	places_settle(&held);
+	for (unsigned int i = 2; i < 6; i++)
+		pass_through(i);
+	assert_int_equal(clock_count, 5);
+	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 0); /* seen just now */
+	assert_int_equal(clock_count, 5);
+	now_ns += CLOCK_IDLE_NS;
+	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 4);
+	assert_true(is_known(1)); /* it holds a place, however long */
+	assert_int_equal(clock_count, 1);
+	release(&held);
+	now_ns += CLOCK_IDLE_NS - 1;
+	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 0);
+	now_ns += 1;
+	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 1);
+	assert_int_equal(clock_count, 0);
+	assert_int_equal(free_count, SOURCES_MAX);
+}
+
+static void what_never_came_in_does_not_stay(void **state)
+{
+	struct sipkeep_policy policy = { .rate_interval_ns = ONE_SECOND_NS, .rate_burst_ns = 2 * ONE_SECOND_NS };
+	struct places places;
+	int cause;
+
+	(void)state;
+	assert_int_equal(take(&places, 1, &policy, &cause), ADMIT);
+	places_undo(&places);
+	assert_int_equal(clock_walk(CLOCK_STEPS, CLOCK_IDLE_NS), 1);
+	/* One that owes to its rate stays until that is paid. */
+	assert_int_equal(take(&places, 2, &policy, &cause), ADMIT);
+	places_settle(&places);
+	release(&places);
+	assert_int_equal(clock_walk(100, 0), 0);
+	now_ns += ONE_SECOND_NS;
+	assert_int_equal(clock_walk(100, 0), 1);
+}
+
+static void a_full_map_makes_room(void **state)
+{
+	struct sipkeep_policy policy = {};
+	struct places held[SOURCES_MAX], more;
+	int cause;
+
+	(void)state;
+	for (unsigned int i = 0; i < SOURCES_MAX; i++) {
+		assert_int_equal(take(&held[i], i, &policy, &cause), ADMIT);
+		places_settle(&held[i]);
+	}
+	more = (struct places){ .key = key_of(99) };
+	assert_int_equal(places_take_somehow(&more, &policy, false, 0, &cause), ADMIT);
+	assert_int_equal(more.flags, SIPKEEP_TRANSPORT_IN_POLICY);
+	assert_int_equal(stats_value.map_full, 1);
+	places_undo(&more);
+	release(&held[7]);
+	more = (struct places){ .key = key_of(99) };
+	assert_int_equal(places_take_somehow(&more, &policy, false, 0, &cause), ADMIT);
+	assert_int_equal(cause, SIPKEEP_REFUSED_NONE);
+	assert_int_equal(more.flags, SIPKEEP_TRANSPORT_IN);
+	assert_int_equal(stats_value.map_full, 1);
+	assert_false(is_known(7));
+	assert_true(policy_word() == RESERVED(1) + ACTIVE(SOURCES_MAX - 1));
+	assert_int_equal(clock_count, SOURCES_MAX);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -572,6 +714,9 @@ int main(void)
 		cmocka_unit_test_setup(the_rate_is_taken_last_and_given_back, set_up),
 		cmocka_unit_test_setup(a_full_map_is_told_and_decided_by_on_full, set_up),
 		cmocka_unit_test_setup(force_goes_over_every_limit_and_says_so, set_up),
+		cmocka_unit_test_setup(the_clock_removes_what_holds_nothing, set_up),
+		cmocka_unit_test_setup(what_never_came_in_does_not_stay, set_up),
+		cmocka_unit_test_setup(a_full_map_makes_room, set_up),
 		cmocka_unit_test_setup(keys_of_sources, set_up),
 		cmocka_unit_test_setup(threads_never_exceed_a_limit, set_up),
 		cmocka_unit_test_setup(threads_never_count_in_anothers_entry, set_up),
