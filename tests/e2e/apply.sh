@@ -265,11 +265,10 @@ test_observe_and_enforce() {
 
 test_what_can_not_change_is_refused() {
 	phones phones "max_connections_per_source = 2;" | guard
-	mkdir "$CGROUP_DIR/below"
 	phones phones "max_connections_per_source = 9;" | conf
-	sed -i "s|$CGROUP|$CGROUP/below|" "$TMP/sipkeep.conf"
-	fails_well 1 "'cgroups'" "$CGROUP" "sipkeep unload" "sipkeep load" -- sk apply -c "$TMP/sipkeep.conf"
-	fails_well 1 "'cgroups'" -- sk apply -c "$TMP/sipkeep.conf" --dry-run
+	sed -i "s|$CGROUP|$CGROUP/none|" "$TMP/sipkeep.conf"
+	fails_well 1 "$CGROUP/none" "'cgroups'" -- sk apply -c "$TMP/sipkeep.conf"
+	json_eq .cgroups "[\"$CGROUP\"]" sk status -j
 	phones phones "max_connections_per_source = 9;" | sed '1i max_sources = 4711;' | conf
 	fails_well 1 "'max_sources'" 262144 "sipkeep unload" "sipkeep load" -- sk apply -c "$TMP/sipkeep.conf"
 	# Nothing of the rest was taken in.
