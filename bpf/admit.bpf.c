@@ -22,6 +22,9 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+/* The network namespace that this copy of on_sk_lookup is attached to: no helper tells. Set by the loader. */
+const volatile __u64 netns_cookie = 0;
+
 #define CONDEMNED_TAIL_NS (2 * 1000 * 1000 * 1000ULL) /* so long segments of a refused connection may come in */
 
 #define HZ_TICKS(cfg, seconds) ((seconds) * 1000000000ULL / (cfg)->jiffy_ns)
@@ -130,7 +133,7 @@ int on_sk_lookup(struct bpf_sk_lookup *ctx)
 		tuple_from_ipv4(&tuple, ctx);
 	else
 		tuple_from_ipv6(&tuple, ctx);
-	if (!listener_match(cfg->netns_cookie, &tuple.local, tuple.local_port))
+	if (!listener_match(netns_cookie, &tuple.local, tuple.local_port))
 		return SK_PASS;
 	/* Refused at its final ACK, and counted then: its request socket is gone, this is one of its next segments. */
 	at = bpf_map_lookup_elem(&condemned, &tuple);
@@ -190,15 +193,20 @@ BPF_CALLED int handshake_step(struct __sk_buff *skb, struct bpf_sock *sk, const 
 }
 
 /* Tells the reader, which destroys the request socket: the client's next segment then meets a RST. */
-BPF_CALLED void abort_tell(const struct sipkeep_config *cfg, const struct sipkeep_tuple *tuple)
+BPF_CALLED void abort_tell(struct __sk_buff *skb, const struct sipkeep_tuple *tuple)
 {
 	struct sipkeep_abort abort = {};
 	struct sipkeep_stats *mine;
+	struct bpf_sock *sk = skb->sk;
+	struct tcp_sock *listener;
 
-	if (!tuple || !cfg)
+	if (!tuple || !sk)
+		return;
+	listener = bpf_skc_to_tcp_sock(sk);
+	if (!listener)
 		return;
 	abort.tuple = *tuple;
-	abort.netns_cookie = cfg->netns_cookie;
+	abort.netns_cookie = listener->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->net_cookie;
 	if (bpf_ringbuf_output(&aborts, &abort, sizeof(abort), BPF_RB_FORCE_WAKEUP)) {
 		mine = stats_get();
 		if (mine)
@@ -255,7 +263,7 @@ BPF_CALLED int refuse_last_step(struct __sk_buff *skb, const struct segment *seg
 		return 1;
 	if (verdict == REFUSE) {
 		refusal_count(key, source_find(key), cause);
-		abort_tell(config_get(), &segment->tuple);
+		abort_tell(skb, &segment->tuple);
 	} else {
 		mine = stats_get();
 		if (mine)

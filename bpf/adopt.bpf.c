@@ -10,36 +10,11 @@
  * The iterator holds the socket's lock, as the callbacks in transport.bpf.c do. Listeners come first, so an
  * established socket's direction can be told by its local address having a listener.
  */
+#include "guarded.h"
 #include "life.h"
 #include "recount.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-/* The guarded cgroups, by their depth in the tree: set by the loader. */
-BPF_INLINE bool cgroup_is_guarded(struct sock *sk)
-{
-	__u32 zero = 0;
-	struct sipkeep_meta *about = bpf_map_lookup_elem(&meta, &zero);
-	struct cgroup *own = sk->sk_cgrp_data.cgroup;
-
-	if (!about || !own)
-		return false;
-	for (__u32 i = 0; i < SIPKEEP_MAX_CGROUPS; i++) {
-		struct cgroup *ancestor = NULL;
-		__u32 level;
-
-		if (i >= about->cgroup_count)
-			break;
-		level = about->cgroup_levels[i];
-		if (level > (__u32)own->level)
-			continue;
-		bpf_core_read(&ancestor, sizeof(ancestor), (void *)own + bpf_core_field_offset(own->ancestors) +
-							   level * sizeof(ancestor));
-		if (ancestor && BPF_CORE_READ(ancestor, kn, id) == about->cgroup_ids[i])
-			return true;
-	}
-	return false;
-}
 
 BPF_INLINE bool state_is_open(__u32 state)
 {

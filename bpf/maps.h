@@ -60,6 +60,14 @@ struct {
 	__type(value, __u8);
 } guarded_ports MAP;
 
+/* The cgroups that are to be guarded, whether they are there or not: only the loader reads it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SIPKEEP_MAX_CGROUPS);
+	__type(key, __u32);
+	__type(value, char[SIPKEEP_CGROUP_PATH]);
+} cgroup_paths MAP;
+
 /* Memory-mapped by the reader, which keeps its place in the sequence there. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -113,6 +113,8 @@ BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __
 
 	if (!tp)
 		return;
+	if (transport && transport->phase == SIPKEEP_PHASE_CONNECTED)
+		return; /* this program sits at a cgroup above it, too, or was attached there by systemd */
 	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
 	if (transport && (transport->phase == SIPKEEP_PHASE_RESERVED || transport->phase == SIPKEEP_PHASE_CONNECTING)) {
 		/* Two sockets that connect() to each other both end in PASSIVE_ESTABLISHED: the connect() decides. */
@@ -163,6 +165,7 @@ BPF_CALLED void listener_emit(enum sipkeep_event event, struct tcp_sock *tp, __u
 	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
 	record_tuple(record, &tuple);
 	record->cookie = cookie;
+	record->netns_cookie = tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->net_cookie;
 	record->direction = SIPKEEP_INBOUND;
 	record_submit(record);
 }
@@ -190,7 +193,7 @@ BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	if (!cfg || !tp || !port_is_guarded(live_get(cfg), ctx->local_port))
 		return;
 	transport = bpf_sk_storage_get(&transports, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (!transport)
+	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER) /* run twice: see on_established() */
 		return;
 	transport->phase = SIPKEEP_PHASE_LISTENER;
 	transport->cookie = bpf_get_socket_cookie(ctx);
@@ -323,5 +326,19 @@ int on_sockops(struct bpf_sock_ops *ctx)
 		on_listen(ctx, sk);
 		break;
 	}
+	return 1;
+}
+
+/*
+ * Takes on_sockops' place at a cgroup that is guarded no more, until disown.bpf.c has been through its sockets: nothing
+ * new is counted, and what ends meanwhile is uncounted.
+ */
+SEC("sockops")
+int on_drain(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk && ctx->op == BPF_SOCK_OPS_STATE_CB)
+		on_state(ctx, sk);
 	return 1;
 }

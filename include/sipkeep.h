@@ -22,7 +22,9 @@
 
 #define SIPKEEP_MAX_POLICIES 64	 /* policies alive at once: those of the file and those still draining */
 #define SIPKEEP_MAX_RULES 131072 /* (port, prefix) pairs of all policies, both banks */
-#define SIPKEEP_MAX_CGROUPS 16	 /* attached cgroups */
+#define SIPKEEP_MAX_CGROUPS 16	 /* cgroups of the config */
+#define SIPKEEP_CGROUP_SLOTS 32	 /* those, and such as are removed but still have sockets */
+#define SIPKEEP_CGROUP_PATH 1024 /* a cgroup's path with its NUL */
 #define SIPKEEP_NAME_LEN 32	 /* a policy's name with its NUL */
 
 struct sipkeep_addr {
@@ -112,10 +114,9 @@ _Static_assert(sizeof(struct sipkeep_exempt_key) == 24, "exempt key layout");
 struct sipkeep_config {
 	__u64 live;
 	__u64 frozen_until_ns; /* CLOCK_MONOTONIC */
-	__u64 netns_cookie; /* the namespace sk_lookup is attached in */
-	__u64 jiffy_ns;	    /* length of the kernel's tick, for idle times kept in jiffies */
+	__u64 jiffy_ns; /* length of the kernel's tick, for idle times kept in jiffies */
 };
-_Static_assert(sizeof(struct sipkeep_config) == 32, "config layout");
+_Static_assert(sizeof(struct sipkeep_config) == 24, "config layout");
 
 /* ---- counting -------------------------------------------------------------------------------------------- */
 
@@ -325,7 +326,10 @@ struct sipkeep_record {
 	__u64 idle_ns;	/* since the last payload byte, either direction */
 	__u64 bytes_in;
 	__u64 bytes_out;
-	__u64 count;	/* refused: since the last such event */
+	union {
+		__u64 count;	    /* refused: since the last such event */
+		__u64 netns_cookie; /* listener_up, listener_down: of the listener's network namespace */
+	};
 	__u32 limit;	/* refused */
 	__u32 srtt_us;
 	__u32 retransmits;
@@ -351,7 +355,7 @@ _Static_assert(sizeof(struct sipkeep_record) == 128, "record layout");
 /* A client refused at its final ACK: the loader destroys its request socket (see admit.bpf.c). */
 struct sipkeep_abort {
 	struct sipkeep_tuple tuple;
-	__u64 netns_cookie;
+	__u64 netns_cookie; /* of the listener's network namespace */
 };
 _Static_assert(sizeof(struct sipkeep_abort) == 48, "abort layout");
 
@@ -394,9 +398,14 @@ struct sipkeep_meta {
 	__u32 abi;
 	__u32 policy_count;
 	__u64 loaded_at_ns; /* CLOCK_REALTIME */
-	__u64 cgroup_ids[SIPKEEP_MAX_CGROUPS];
-	__u8 cgroup_levels[SIPKEEP_MAX_CGROUPS];
+	/*
+	 * The guarded cgroups. First, path_count of them, those of the map cgroup_paths, in its order, each with the id it
+	 * has or, while it is away, had last (0: never seen); then removed ones that still have sockets.
+	 */
+	__u64 cgroup_ids[SIPKEEP_CGROUP_SLOTS];
+	__u8 cgroup_levels[SIPKEEP_CGROUP_SLOTS];
 	__u32 cgroup_count;
+	__u32 path_count;
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
 	__u64 delivered;    /* records the readers took from the ring: the last `seq` */
 	__u64 lost_told;    /* lost records already told by `lost` events */

@@ -18,6 +18,7 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 	struct datapath datapath CLEANUP_DATAPATH;
 	struct failure failure = { "" };
 	struct reader *reader;
+	static const struct follow_calls no_calls;
 	bool follow = false;
 	int option, err;
 
@@ -36,7 +37,7 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 	if (err)
 		return err;
 	if (follow) {
-		err = follow_events(&datapath, NULL, NULL, false, &failure);
+		err = follow_events(&datapath, &no_calls, NULL, false, &failure);
 	} else {
 		err = reader_open(&datapath, print_line, NULL, &reader, &failure);
 		if (!err) {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include "command.h"
+#include "cover.h"
 #include "follow.h"
 #include "loading.h"
 #include "status.h"
@@ -14,6 +15,7 @@ struct run {
 	struct loading_options options;
 	bool unload_at_exit;
 	bool loaded_here;
+	struct cover *cover;
 };
 
 static void change_print(void *arg, const char *text)
@@ -42,6 +44,34 @@ static void run_reload(void *arg)
 	else
 		fprintf(stderr, "applied %s: %d %s\n", run->context->config_path, changes,
 			changes == 1 ? "change" : "changes");
+}
+
+static void run_tick(void *arg)
+{
+	cover_tick(((struct run *)arg)->cover);
+}
+
+static void run_listener(void *arg, __u64 netns_cookie)
+{
+	cover_listener(((struct run *)arg)->cover, netns_cookie);
+}
+
+/* Attached first to what has come since it was loaded. */
+static int run_follow(struct run *run, const struct datapath *datapath, struct failure *failure)
+{
+	static const struct follow_calls calls = { .reload = run_reload, .tick = run_tick, .listener = run_listener };
+	int err = cover_open(datapath, change_print, NULL, &run->cover, failure);
+
+	if (err)
+		return err;
+	cover_tick(run->cover);
+	/* stdout is for events alone when it is read by a program. */
+	if (!run->context->json)
+		status_print(run->context, datapath);
+	fflush(stdout);
+	err = follow_events(datapath, &calls, run, true, failure);
+	cover_close(run->cover);
+	return err;
 }
 
 static int run_load(struct run *run)
@@ -90,11 +120,7 @@ int cmd_run(struct command_context *context, const struct command *self, int arg
 	exit_code = exit_code ? exit_code : command_open(context, false, &datapath);
 	if (exit_code)
 		return exit_code;
-	/* stdout is for events alone when it is read by a program. */
-	if (!context->json)
-		status_print(context, &datapath);
-	fflush(stdout);
-	err = follow_events(&datapath, run_reload, &run, true, &failure);
+	err = run_follow(&run, &datapath, &failure);
 	datapath_close(&datapath);
 	if (err == -ESTALE) {
 		fprintf(stderr, "%s\n", failure.text);

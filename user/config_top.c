@@ -22,7 +22,7 @@ static char *normal_path(const char *path, const char **ret_why)
 	*ret_why = NULL;
 	if (*path != '/')
 		*ret_why = "must be absolute, relative to the cgroup2 mount, as in \"/system.slice/asterisk.service\"";
-	else if (strlen(path) >= 4096)
+	else if (strlen(path) >= SIPKEEP_CGROUP_PATH)
 		*ret_why = "is too long";
 	for (const char *c = path; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include "attach.h"
 #include "datapath_internal.h"
 #include "host.h"
 #include "maps.h"
@@ -81,119 +82,11 @@ static int load_failed(struct failure *failure, int err, const struct failure *l
 			   strerror(-err), log->text + (strlen(log->text) > LOG_SHOWN ? strlen(log->text) - LOG_SHOWN : 0));
 }
 
-/* Writes the programs' names that sit at this hook of the cgroup or its ancestors. */
-static void programs_in_the_way(int cgroup_fd, enum bpf_attach_type type, char *text, size_t size)
-{
-	__u32 ids[64], count = 64, flags = 0;
-
-	text[0] = '\0';
-	if (bpf_prog_query(cgroup_fd, type, BPF_F_QUERY_EFFECTIVE, &flags, ids, &count))
-		return;
-	for (__u32 i = 0; i < count && i < 64; i++) {
-		struct bpf_prog_info info = {};
-		__u32 length = sizeof(info);
-		int fd = bpf_prog_get_fd_by_id(ids[i]);
-		size_t used = strlen(text);
-
-		if (fd < 0)
-			continue;
-		if (!bpf_obj_get_info_by_fd(fd, &info, &length))
-			snprintf(text + used, size - used, "%s%s (id %u)", used ? ", " : "", info.name, ids[i]);
-		close(fd);
-	}
-}
-
 struct loading {
 	const char *dir;
 	struct sipkeep_bpf *skel;
-	struct bpf_link *links[SIPKEEP_MAX_CGROUPS * 8];
-	size_t link_count;
-	int cgroups[SIPKEEP_MAX_CGROUPS];
-	size_t cgroup_count;
-	struct sipkeep_meta meta;
 	struct failure *failure;
 };
-
-static int link_keep(struct loading *loading, struct bpf_link *link, const char *name)
-{
-	char path[PATH_MAX];
-	int err;
-
-	snprintf(path, sizeof(path), "%s/link_%s", loading->dir, name);
-	loading->links[loading->link_count++] = link;
-	err = bpf_link__pin(link, path);
-	if (err)
-		return failure_set(loading->failure, err, "%s can't be pinned: %s", path, strerror(-err));
-	return 0;
-}
-
-static int attach_cgroup(struct loading *loading, struct bpf_program *program, size_t index, const char *path)
-{
-	enum bpf_attach_type type = bpf_program__expected_attach_type(program);
-	struct bpf_link *link = bpf_program__attach_cgroup(program, loading->cgroups[index]);
-	char others[1024], name[64];
-	int err = -errno;
-
-	if (link) {
-		snprintf(name, sizeof(name), "%s_%zu", bpf_program__name(program), index);
-		return link_keep(loading, link, name);
-	}
-	programs_in_the_way(loading->cgroups[index], type, others, sizeof(others));
-	if (err == -EPERM && others[0])
-		return failure_set(loading->failure, err,
-				   "%s can't be attached to cgroup %s: another program sits there, or above it, without "
-				   "BPF_F_ALLOW_MULTI: %s; detach it (bpftool cgroup tree) or narrow 'cgroups'",
-				   bpf_program__name(program), path, others);
-	return failure_set(loading->failure, err, "%s can't be attached to cgroup %s: %s", bpf_program__name(program), path,
-			   strerror(-err));
-}
-
-static int attach_each(struct loading *loading, const struct policy_set *set, struct bpf_program *program)
-{
-	for (size_t i = 0; i < loading->cgroup_count; i++) {
-		int err = attach_cgroup(loading, program, i, set->cgroups[i]);
-
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-static int attach_sk_lookup(struct loading *loading)
-{
-	int fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), err;
-	struct bpf_link *link;
-
-	if (fd < 0)
-		return failure_set(loading->failure, -errno, "/proc/self/ns/net: %s", strerror(errno));
-	link = bpf_program__attach_netns(loading->skel->progs.on_sk_lookup, fd);
-	err = -errno;
-	close(fd);
-	if (!link)
-		return failure_set(loading->failure, err, "sk_lookup can't be attached to this network namespace: %s",
-				   strerror(-err));
-	return link_keep(loading, link, "on_sk_lookup");
-}
-
-/*
- * First those that watch a transport's end, so that nothing counted is missed; then what is open is adopted; only then
- * the gates, which decide by the counts; at last what came in between is adopted.
- */
-static int attach_all(struct loading *loading, const struct policy_set *set, struct datapath *datapath)
-{
-	struct sipkeep_bpf *skel = loading->skel;
-	int err;
-
-	err = attach_each(loading, set, skel->progs.on_sockops);
-	err = err ?: attach_each(loading, set, skel->progs.on_sock_release);
-	err = err ?: attach_each(loading, set, skel->progs.on_setsockopt);
-	err = err ?: datapath_adopt(datapath, loading->failure);
-	err = err ?: attach_each(loading, set, skel->progs.on_ingress);
-	err = err ?: attach_each(loading, set, skel->progs.on_connect4);
-	err = err ?: attach_each(loading, set, skel->progs.on_connect6);
-	err = err ?: attach_sk_lookup(loading);
-	return err ?: datapath_adopt(datapath, loading->failure);
-}
 
 static struct bpf_map *skel_map(struct sipkeep_bpf *skel, enum datapath_map map)
 {
@@ -202,14 +95,15 @@ static struct bpf_map *skel_map(struct sipkeep_bpf *skel, enum datapath_map map)
 
 static int pin_objects(struct loading *loading, struct datapath *datapath)
 {
-	struct bpf_program *programs[] = { loading->skel->progs.on_adopt, loading->skel->progs.on_list,
-					   loading->skel->progs.on_sweep, loading->skel->progs.on_flush };
+	struct bpf_program *program;
 	char path[PATH_MAX];
 	int err;
 
-	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
-		snprintf(path, sizeof(path), "%s/prog_%s", loading->dir, bpf_program__name(programs[i]));
-		err = bpf_program__pin(programs[i], path);
+	bpf_object__for_each_program(program, loading->skel->obj) {
+		if (program == loading->skel->progs.on_sk_lookup)
+			continue;
+		snprintf(path, sizeof(path), "%s/prog_%s", loading->dir, bpf_program__name(program));
+		err = bpf_program__pin(program, path);
 		if (err)
 			return failure_set(loading->failure, err, "%s can't be pinned: %s", path, strerror(-err));
 	}
@@ -224,81 +118,97 @@ static int pin_objects(struct loading *loading, struct datapath *datapath)
 	return 0;
 }
 
-static int open_cgroups(struct loading *loading, const struct policy_set *set)
+/* Opened, but not loaded; the log gets what libbpf says of it until skeleton_load() ends. */
+static int skeleton_open(struct sipkeep_bpf **ret_skel, struct failure *log, struct failure *failure)
 {
-	for (size_t i = 0; i < set->cgroup_count; i++) {
-		int fd = host_cgroup_open(set->cgroups[i], &loading->meta.cgroup_ids[i], &loading->meta.cgroup_levels[i],
-					  loading->failure);
-
-		if (fd < 0)
-			return fd;
-		loading->cgroups[loading->cgroup_count++] = fd;
-	}
-	loading->meta.cgroup_count = loading->cgroup_count;
-	return 0;
+	log->text[0] = '\0';
+	libbpf_set_print(libbpf_print);
+	libbpf_log = log;
+	*ret_skel = sipkeep_bpf__open();
+	if (*ret_skel)
+		return 0;
+	libbpf_log = NULL;
+	return failure_set(failure, -errno, "the built-in BPF object can't be opened: %s", strerror(errno));
 }
 
-static int skeleton_load(struct loading *loading, const struct policy_set *set)
+static int skeleton_load(struct sipkeep_bpf *skel, const struct failure *log, struct failure *failure)
 {
-	struct failure log = {};
 	int err;
 
-	libbpf_set_print(libbpf_print);
-	libbpf_log = &log;
-	loading->skel = sipkeep_bpf__open();
-	if (!loading->skel) {
-		err = -errno;
-		libbpf_log = NULL;
-		return failure_set(loading->failure, err, "the built-in BPF object can't be opened: %s", strerror(-err));
-	}
+	skel->rodata->ring_wake_bytes = bpf_map__max_entries(skel->maps.events) / 4;
+	err = sipkeep_bpf__load(skel);
+	libbpf_log = NULL;
+	return err ? load_failed(failure, err, log) : 0;
+}
+
+/* All programs but on_sk_lookup, of which each network namespace gets a copy. */
+static int loading_skeleton(struct loading *loading, const struct policy_set *set)
+{
+	struct failure log;
+	int err = skeleton_open(&loading->skel, &log, loading->failure);
+
+	if (err)
+		return err;
+	bpf_program__set_autoload(loading->skel->progs.on_sk_lookup, false);
 	bpf_map__set_max_entries(loading->skel->maps.sources, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.source_queue, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.pendings, libbpf_num_possible_cpus());
-	loading->skel->rodata->ring_wake_bytes = bpf_map__max_entries(loading->skel->maps.events) / 4;
-	err = sipkeep_bpf__load(loading->skel);
+	return skeleton_load(loading->skel, &log, loading->failure);
+}
+
+int datapath_sk_lookup_load(const struct datapath *datapath, __u64 netns_cookie, struct failure *failure)
+{
+	struct bpf_program *program;
+	struct sipkeep_bpf *skel;
+	struct failure log;
+	int fd, err = skeleton_open(&skel, &log, failure);
+
+	if (err)
+		return err;
+	bpf_object__for_each_program(program, skel->obj)
+		bpf_program__set_autoload(program, program == skel->progs.on_sk_lookup);
+	for (int i = 0; !err && i < DATAPATH_MAP_MAX; i++)
+		err = bpf_map__reuse_fd(skel_map(skel, i), datapath->maps[i]);
+	if (err)
+		failure_set(failure, err, "the instance's maps can't be used: %s", strerror(-err));
+	skel->rodata->netns_cookie = netns_cookie;
+	err = err ?: skeleton_load(skel, &log, failure);
 	libbpf_log = NULL;
-	return err ? load_failed(loading->failure, err, &log) : 0;
+	fd = err ? err : dup(bpf_program__fd(skel->progs.on_sk_lookup));
+	if (!err && fd < 0)
+		fd = failure_set(failure, -errno, "no more files can be opened: %s", strerror(errno));
+	sipkeep_bpf__destroy(skel);
+	return fd;
 }
 
 static int load_locked(struct loading *loading, const struct policy_set *set, struct datapath *datapath)
 {
 	struct sipkeep_config config = { .jiffy_ns = host_jiffy_ns() };
+	struct sipkeep_meta meta = { .abi = SIPKEEP_ABI };
 	char path[PATH_MAX];
 	__u32 zero = 0;
 	__u64 live;
 	int err;
 
-	err = open_cgroups(loading, set);
-	err = err ?: host_netns_cookie(&config.netns_cookie, loading->failure);
-	err = err ?: skeleton_load(loading, set);
+	err = loading_skeleton(loading, set);
 	err = err ?: pin_objects(loading, datapath);
 	if (err)
 		return err;
-	loading->meta.abi = SIPKEEP_ABI;
-	loading->meta.loaded_at_ns = host_monotonic_ns() + host_realtime_offset_ns();
-	datapath->meta = loading->meta;
-	if (bpf_map_update_elem(datapath->maps[DATAPATH_META], &zero, &loading->meta, 0) ||
+	meta.loaded_at_ns = host_monotonic_ns() + host_realtime_offset_ns();
+	if (bpf_map_update_elem(datapath->maps[DATAPATH_META], &zero, &meta, 0) ||
 	    bpf_map_update_elem(datapath->maps[DATAPATH_CONFIG], &zero, &config, 0))
 		return failure_set(loading->failure, -errno, "the config map can't be written: %s", strerror(errno));
-	err = maps_write_set(datapath, set, &live, loading->failure);
+	err = datapath_cgroups_set(datapath, set->cgroups, set->cgroup_count, false, loading->failure);
+	err = err ?: maps_write_set(datapath, set, &live, loading->failure);
 	err = err ?: datapath_live_store(datapath, live, loading->failure);
-	err = err ?: attach_all(loading, set, datapath);
-	if (err)
+	err = err ?: datapath_reconcile(datapath, NULL, NULL, loading->failure);
+	if (err < 0)
 		return err;
 	snprintf(path, sizeof(path), "%s/%s", loading->dir, datapath_map_names[DATAPATH_META]);
 	err = bpf_map__pin(loading->skel->maps.meta, path);
 	if (err)
 		return failure_set(loading->failure, err, "%s can't be pinned: %s", path, strerror(-err));
 	return 0;
-}
-
-static void loading_end(struct loading *loading)
-{
-	for (size_t i = 0; i < loading->link_count; i++)
-		bpf_link__destroy(loading->links[i]);
-	for (size_t i = 0; i < loading->cgroup_count; i++)
-		close(loading->cgroups[i]);
-	sipkeep_bpf__destroy(loading->skel);
 }
 
 static int directory_make(const char *path, struct failure *failure)
@@ -349,7 +259,7 @@ int datapath_load(const char *instance, const struct policy_set *set, struct fai
 		rmdir(datapath.dir);
 		rmdir(DATAPATH_ROOT);
 	}
-	loading_end(&loading);
+	sipkeep_bpf__destroy(loading.skel);
 	close(datapath.lock_fd);
 	return err;
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "failure.h"
+#include "netns.h"
 #include "policy.h"
 #include "sipkeep.h"
 
@@ -33,6 +34,7 @@ enum datapath_map {
 	DATAPATH_PENDINGS,
 	DATAPATH_CONDEMNED,
 	DATAPATH_LISTENERS,
+	DATAPATH_CGROUP_PATHS,
 	DATAPATH_EVENTS,
 	DATAPATH_ABORTS,
 	DATAPATH_META, /* the last to be pinned */
@@ -60,8 +62,8 @@ static inline void datapath_init(struct datapath *datapath)
 bool datapath_instance_ok(const char *instance);
 
 /*
- * Loads, attaches to set->cgroups and to this network namespace, adopts what is open, pins. Either everything is there
- * afterwards or nothing is. -EEXIST when the instance is loaded already.
+ * Loads, attaches to set->cgroups and to the network namespaces in use there, adopts what is open, pins. Either
+ * everything is there afterwards or nothing is. -EEXIST when the instance is loaded already.
  */
 int datapath_load(const char *instance, const struct policy_set *set, struct failure *failure);
 
@@ -74,19 +76,31 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 void datapath_close(struct datapath *datapath);
 #define CLEANUP_DATAPATH __attribute__((cleanup(datapath_close)))
 
+/* For an instance opened without its lock: takes it if nobody has it, -EBUSY otherwise; -EAGAIN when it was unloaded. */
+int datapath_trylock(struct datapath *datapath, struct failure *failure);
+void datapath_unlock(struct datapath *datapath);
+
 /* Has the instance that was opened been unloaded since (and maybe another been loaded)? */
 bool datapath_is_gone(const struct datapath *datapath);
 
 /* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
 int datapath_unload(const char *instance, struct failure *failure);
 
-/* Counts what is open and not counted, moves what the running policies count elsewhere. */
+/*
+ * Counts what is open and not counted, moves what the running policies count elsewhere: in each namespace of
+ * datapath_namespaces().
+ */
 int datapath_adopt(const struct datapath *datapath, struct failure *failure);
 
+/* The network namespace of this process, and those that the processes of the guarded cgroups live in now. */
+int datapath_namespaces(const struct datapath *datapath, struct netns_set *ret_set, struct failure *failure);
+
 /*
- * Calls each() for every guarded socket of this network namespace, and every listener on a guarded port outside the
- * attached cgroups, until it returns non-zero.
+ * Calls each() for every guarded socket in those namespaces, and every listener on a guarded port outside the attached
+ * cgroups, until it returns non-zero. datapath_list_in(): of one namespace of a set.
  */
+int datapath_list_in(const struct datapath *datapath, const struct netns_set *set, const struct netns *at,
+		     int (*each)(void *arg, const struct sipkeep_listing *listing), void *arg, struct failure *failure);
 int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const struct sipkeep_listing *listing),
 		  void *arg, struct failure *failure);
 
@@ -102,9 +116,21 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
  */
 int datapath_flock(const char *path, const char *doing, int *ret_fd, struct failure *failure);
 
-/* One line for each attached hook: "sockops at /system.slice/kamailio.service (program 41)". */
-int datapath_attached(const struct datapath *datapath,
-		      void (*each)(void *arg, const char *hook, const char *where, __u32 program_id), void *arg);
+/* A cgroup that is to be guarded. */
+struct datapath_cgroup {
+	char path[SIPKEEP_CGROUP_PATH];
+	__u64 id; /* of the one that is attached to; 0: it was never there */
+};
+
+/* Fills at most SIPKEEP_MAX_CGROUPS entries; returns how many, or -errno. */
+int datapath_cgroups(const struct datapath *datapath, struct datapath_cgroup *ret_cgroups, struct failure *failure);
+
+/*
+ * Makes these the cgroups that are to be guarded; datapath_reconcile() attaches. Those that weren't up to now must
+ * exist, unless may_be_away. Changes nothing when it fails.
+ */
+int datapath_cgroups_set(const struct datapath *datapath, char *const *paths, size_t count, bool may_be_away,
+			 struct failure *failure);
 
 /*
  * What this kernel can do. Calls each() with a name, whether it is there, and what sipkeep does without it (essential

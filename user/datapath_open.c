@@ -37,6 +37,7 @@ const char *const datapath_map_names[] = {
 	[DATAPATH_PENDINGS] = "pendings",
 	[DATAPATH_CONDEMNED] = "condemned",
 	[DATAPATH_LISTENERS] = "listeners",
+	[DATAPATH_CGROUP_PATHS] = "cgroup_paths",
 	[DATAPATH_EVENTS] = "events",
 	[DATAPATH_ABORTS] = "aborts",
 	[DATAPATH_META] = "meta",
@@ -73,7 +74,7 @@ static int lock_holder(int fd)
 	return holder;
 }
 
-int datapath_flock(const char *path, const char *doing, int *ret_fd, struct failure *failure)
+static int flock_try(const char *path, const char *doing, int tries, int *ret_fd, struct failure *failure)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
 	char by[64] = "another process";
@@ -82,12 +83,13 @@ int datapath_flock(const char *path, const char *doing, int *ret_fd, struct fail
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return failure_set(failure, -errno, "%s: %s", path, strerror(errno));
-	for (int i = 0; i < LOCK_TRIES; i++) {
+	for (int i = 0; i < tries; i++) {
+		if (i)
+			nanosleep(&pause, NULL);
 		if (!flock(fd, LOCK_EX | LOCK_NB)) {
 			*ret_fd = fd;
 			return 0;
 		}
-		nanosleep(&pause, NULL);
 	}
 	holder = lock_holder(fd);
 	close(fd);
@@ -96,10 +98,15 @@ int datapath_flock(const char *path, const char *doing, int *ret_fd, struct fail
 	return failure_set(failure, -EBUSY, "%s: %s by %s; one at a time, wait for it to end", path, doing, by);
 }
 
-int datapath_lock(struct datapath *datapath, struct failure *failure)
+int datapath_flock(const char *path, const char *doing, int *ret_fd, struct failure *failure)
+{
+	return flock_try(path, doing, LOCK_TRIES, ret_fd, failure);
+}
+
+static int lock_try(struct datapath *datapath, int tries, struct failure *failure)
 {
 	struct stat held, there;
-	int fd, err = datapath_flock(datapath->dir, "it is being changed", &fd, failure);
+	int fd, err = flock_try(datapath->dir, "it is being changed", tries, &fd, failure);
 
 	if (err)
 		return err;
@@ -110,6 +117,28 @@ int datapath_lock(struct datapath *datapath, struct failure *failure)
 	}
 	datapath->lock_fd = fd;
 	return 0;
+}
+
+int datapath_lock(struct datapath *datapath, struct failure *failure)
+{
+	return lock_try(datapath, LOCK_TRIES, failure);
+}
+
+int datapath_trylock(struct datapath *datapath, struct failure *failure)
+{
+	int err = lock_try(datapath, 1, failure);
+
+	if (!err && datapath_is_gone(datapath)) {
+		datapath_unlock(datapath);
+		return failure_set(failure, -EAGAIN, "%s was unloaded meanwhile", datapath->dir);
+	}
+	return err;
+}
+
+void datapath_unlock(struct datapath *datapath)
+{
+	close(datapath->lock_fd);
+	datapath->lock_fd = -1;
 }
 
 /* At once: the kernel detaches a link whose last pin is gone only some time later. */
@@ -185,6 +214,7 @@ static const struct {
 	[DATAPATH_PENDINGS] = { sizeof(__u32), sizeof(struct sipkeep_pending) },
 	[DATAPATH_CONDEMNED] = { sizeof(struct sipkeep_tuple), sizeof(__u64) },
 	[DATAPATH_LISTENERS] = { sizeof(struct sipkeep_listener_key), sizeof(__u32) },
+	[DATAPATH_CGROUP_PATHS] = { sizeof(__u32), SIPKEEP_CGROUP_PATH },
 	[DATAPATH_EVENTS] = { 0, 0 },
 	[DATAPATH_ABORTS] = { 0, 0 },
 	[DATAPATH_META] = { sizeof(__u32), 0 },
@@ -316,7 +346,7 @@ int datapath_unload(const char *instance, struct failure *failure)
 	return err;
 }
 
-static int program_open(const struct datapath *datapath, const char *name, struct failure *failure)
+int datapath_program(const struct datapath *datapath, const char *name, struct failure *failure)
 {
 	char path[PATH_MAX + 64];
 	int fd;
@@ -329,80 +359,10 @@ static int program_open(const struct datapath *datapath, const char *name, struc
 	return fd;
 }
 
-/* Opens a walk of the iterator over the sockets of this network namespace. */
-static int iterator_open(const struct datapath *datapath, const char *name, struct failure *failure)
-{
-	int program = program_open(datapath, name, failure), link, fd, err;
-
-	if (program < 0)
-		return program;
-	link = bpf_link_create(program, 0, BPF_TRACE_ITER, NULL);
-	err = link < 0 ? link : 0;
-	close(program);
-	if (err)
-		return failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
-	fd = bpf_iter_create(link);
-	err = fd < 0 ? fd : 0;
-	close(link);
-	if (err)
-		return failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
-	return fd;
-}
-
-int datapath_adopt(const struct datapath *datapath, struct failure *failure)
-{
-	char nothing[4096];
-	ssize_t got;
-	int fd = iterator_open(datapath, "on_adopt", failure);
-
-	if (fd < 0)
-		return fd;
-	do {
-		got = read(fd, nothing, sizeof(nothing));
-	} while (got > 0 || (got < 0 && (errno == EINTR || errno == EAGAIN)));
-	close(fd);
-	return got < 0 ? failure_set(failure, -errno, "open transports can't be adopted: %s", strerror(errno)) : 0;
-}
-
-int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const struct sipkeep_listing *listing),
-		  void *arg, struct failure *failure)
-{
-	char buffer[64 * sizeof(struct sipkeep_listing)];
-	size_t have = 0;
-	ssize_t got;
-	int fd = iterator_open(datapath, "on_list", failure), err = 0;
-
-	if (fd < 0)
-		return fd;
-	while (!err) {
-		size_t used = 0;
-
-		got = read(fd, buffer + have, sizeof(buffer) - have);
-		if (got < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (got <= 0)
-			break;
-		have += (size_t)got;
-		while (!err && have - used >= sizeof(struct sipkeep_listing)) {
-			struct sipkeep_listing listing;
-
-			memcpy(&listing, buffer + used, sizeof(listing));
-			used += sizeof(listing);
-			err = each(arg, &listing);
-		}
-		memmove(buffer, buffer + used, have - used);
-		have -= used;
-	}
-	if (!err && got < 0)
-		err = failure_set(failure, -errno, "open transports can't be listed: %s", strerror(errno));
-	close(fd);
-	return err;
-}
-
 static int program_run(const struct datapath *datapath, const char *name, void *argument, size_t size)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = argument, .ctx_size_in = size);
-	int program = program_open(datapath, name, NULL), err;
+	int program = datapath_program(datapath, name, NULL), err;
 
 	if (program < 0)
 		return program;

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* datapath_probe.c: what the kernel offers, and what is attached. Probes load tiny programs; no version is compared. */
+/* datapath_probe.c: what the kernel offers. Probes load tiny programs; no version is compared. */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
@@ -88,46 +86,4 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
 	btf__free(btf);
 	libbpf_set_print(print);
 	return missing;
-}
-
-static void attached_where(const struct bpf_link_info *info, char *where)
-{
-	if (info->type == BPF_LINK_TYPE_CGROUP) {
-		if (host_cgroup_path(info->cgroup.cgroup_id, where))
-			snprintf(where, PATH_MAX, "a cgroup that is gone (id %llu)", info->cgroup.cgroup_id);
-	} else if (info->type == BPF_LINK_TYPE_NETNS) {
-		snprintf(where, PATH_MAX, "network namespace %u", info->netns.netns_ino);
-	} else {
-		snprintf(where, PATH_MAX, "?");
-	}
-}
-
-int datapath_attached(const struct datapath *datapath,
-		      void (*each)(void *arg, const char *hook, const char *where, __u32 program_id), void *arg)
-{
-	struct dirent **names;
-	int count = scandir(datapath->dir, &names, NULL, alphasort), links = 0;
-
-	if (count < 0)
-		return -errno;
-	for (int i = 0; i < count; i++) {
-		struct bpf_link_info info = {};
-		__u32 length = sizeof(info);
-		char path[PATH_MAX + 300], where[PATH_MAX];
-		int fd = -1;
-
-		snprintf(path, sizeof(path), "%s/%s", datapath->dir, names[i]->d_name);
-		if (!strncmp(names[i]->d_name, "link_", 5))
-			fd = bpf_obj_get(path);
-		if (fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &length)) {
-			attached_where(&info, where);
-			each(arg, names[i]->d_name + strlen("link_on_"), where, info.prog_id);
-			links++;
-		}
-		if (fd >= 0)
-			close(fd);
-		free(names[i]);
-	}
-	free(names);
-	return links;
 }

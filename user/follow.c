@@ -13,7 +13,7 @@
 struct follow {
 	const struct datapath *datapath;
 	struct reader *reader;
-	void (*reload)(void *arg);
+	const struct follow_calls *calls;
 	void *arg;
 	sd_event_source *timer;
 };
@@ -63,7 +63,9 @@ static int on_timer(sd_event_source *source, uint64_t at, void *arg)
 	err = take(follow, loop);
 	/* After an unload its maps live on as long as we hold them, but nothing fills them any more. */
 	if (!err && datapath_is_gone(follow->datapath))
-		err = sd_event_exit(loop, -ESTALE);
+		return sd_event_exit(loop, -ESTALE);
+	if (!err && follow->calls->tick)
+		follow->calls->tick(follow->arg);
 	return err;
 }
 
@@ -80,8 +82,8 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *inf
 
 	(void)source;
 	(void)info;
-	if (follow->reload)
-		follow->reload(follow->arg);
+	if (follow->calls->reload)
+		follow->calls->reload(follow->arg);
 	return 0;
 }
 
@@ -102,15 +104,17 @@ static int loop_run(struct follow *follow, sd_event *loop)
 	return err < 0 ? err : sd_event_loop(loop);
 }
 
-int follow_events(const struct datapath *datapath, void (*reload)(void *arg), void *arg, bool notify,
+int follow_events(const struct datapath *datapath, const struct follow_calls *calls, void *arg, bool notify,
 		  struct failure *failure)
 {
-	struct follow follow = { .datapath = datapath, .reload = reload, .arg = arg };
+	struct follow follow = { .datapath = datapath, .calls = calls, .arg = arg };
 	sd_event *loop = NULL;
 	int err = reader_open(datapath, on_line, NULL, &follow.reader, failure);
 
 	if (err)
 		return err;
+	if (calls->listener)
+		reader_on_listener(follow.reader, calls->listener, arg);
 	err = sd_event_new(&loop);
 	if (notify)
 		sd_notify(0, "READY=1\nSTATUS=guarding");

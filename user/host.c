@@ -92,6 +92,15 @@ int host_cgroup_open(const char *path, __u64 *ret_id, __u8 *ret_level, struct fa
 	return fd;
 }
 
+__u64 host_cgroup_id(const char *root, const char *path)
+{
+	char full[2 * PATH_MAX];
+	struct stat st;
+
+	snprintf(full, sizeof(full), "%s%s", root, path);
+	return stat(full, &st) ? 0 : st.st_ino;
+}
+
 int host_cgroup_path(__u64 id, char *path)
 {
 	union {

@@ -20,6 +20,9 @@ int host_bpffs(struct failure *failure);
  */
 int host_cgroup_open(const char *path, __u64 *ret_id, __u8 *ret_level, struct failure *failure);
 
+/* The kernel id of the directory at `path` below root, a cgroup2 mount; 0 when there is none. */
+__u64 host_cgroup_id(const char *root, const char *path);
+
 /* The path, relative to the cgroup2 mount, of the cgroup with this id; -ENOENT when it is gone. path: PATH_MAX. */
 int host_cgroup_path(__u64 id, char *path);
 

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include "attach.h"
 #include "config_report.h"
 #include "host.h"
 #include "loading.h"
@@ -77,32 +78,59 @@ static bool cgroups_equal(const struct policy_set *a, const struct policy_set *b
 {
 	if (a->cgroup_count != b->cgroup_count)
 		return false;
-	for (size_t i = 0; i < a->cgroup_count; i++)
-		if (strcmp(a->cgroups[i], b->cgroups[i]))
+	for (size_t i = 0; i < a->cgroup_count; i++) {
+		size_t j = 0;
+
+		while (j < b->cgroup_count && strcmp(a->cgroups[i], b->cgroups[j]))
+			j++;
+		if (j == b->cgroup_count)
 			return false;
+	}
 	return true;
+}
+
+/*
+ * Attaches to the cgroups of the set, adopts, and only then leaves those that aren't in it; mends what else is amiss.
+ * Returns the number of lines told of the latter, or -errno with the cgroups as they were.
+ */
+static int cgroups_apply(const struct datapath *datapath, const struct policy_set *running, const struct policy_set *set,
+			 void (*line)(void *arg, const char *text), void *arg, struct failure *failure)
+{
+	struct failure ignored;
+	int err;
+
+	if (cgroups_equal(running, set))
+		return datapath_reconcile(datapath, line, arg, failure);
+	err = datapath_cgroups_set(datapath, set->cgroups, set->cgroup_count, false, failure);
+	if (err)
+		return err;
+	err = datapath_reconcile(datapath, NULL, NULL, failure);
+	if (err >= 0)
+		return 0;
+	datapath_cgroups_set(datapath, running->cgroups, running->cgroup_count, true, &ignored);
+	datapath_reconcile(datapath, NULL, NULL, &ignored);
+	return err;
 }
 
 int loading_apply(const struct datapath *datapath, const struct policy_set *set, bool dry_run,
 		  void (*line)(void *arg, const char *text), void *arg, struct failure *failure)
 {
 	struct policy_set running CLEANUP_POLICY_SET = {};
-	int err = maps_read_set(datapath, &running, failure), changes;
+	int err = maps_read_set(datapath, &running, failure), changes, mended;
 	__u64 live;
 
 	if (err)
 		return err;
-	if (!cgroups_equal(&running, set))
-		return failure_set(failure, -ENOTSUP, "'cgroups' differs from what is attached (%s%s); it can't change while "
-				   "loaded: 'sipkeep unload', then 'sipkeep load'", running.cgroups[0],
-				   running.cgroup_count > 1 ? ", …" : "");
 	if (running.max_sources != set->max_sources)
 		return failure_set(failure, -ENOTSUP, "'max_sources' is %u in the running instance and can't change while "
 				   "loaded: 'sipkeep unload', then 'sipkeep load'", running.max_sources);
 	changes = (int)policy_diff(&running, set, line, arg);
-	if (dry_run || !changes)
+	if (dry_run)
 		return changes;
+	mended = cgroups_apply(datapath, &running, set, line, arg, failure);
+	if (mended < 0 || !changes)
+		return mended;
 	err = maps_write_set(datapath, set, &live, failure);
 	err = err ?: recount_switch(datapath, live, policy_set_moves(&running, set), failure);
-	return err ? err : changes;
+	return err ? err : changes + mended;
 }

@@ -138,15 +138,17 @@ static int exempts_read(const struct datapath *datapath, struct policy_set *set,
 
 static int cgroups_read(const struct datapath *datapath, struct policy_set *set)
 {
-	char path[PATH_MAX];
+	struct datapath_cgroup cgroups[SIPKEEP_MAX_CGROUPS];
+	struct failure ignored;
+	int count = datapath_cgroups(datapath, cgroups, &ignored);
 
+	if (count < 0)
+		return count;
 	set->cgroups = calloc(SIPKEEP_MAX_CGROUPS, sizeof(*set->cgroups));
 	if (!set->cgroups)
 		return -ENOMEM;
-	for (__u32 i = 0; i < datapath->meta.cgroup_count && i < SIPKEEP_MAX_CGROUPS; i++) {
-		if (host_cgroup_path(datapath->meta.cgroup_ids[i], path))
-			snprintf(path, sizeof(path), "(gone: id %llu)", datapath->meta.cgroup_ids[i]);
-		set->cgroups[set->cgroup_count] = strdup(path);
+	for (int i = 0; i < count; i++) {
+		set->cgroups[set->cgroup_count] = strdup(cgroups[i].path);
 		if (!set->cgroups[set->cgroup_count])
 			return -ENOMEM;
 		set->cgroup_count++;

@@ -31,7 +31,9 @@ struct reader {
 	int (*line)(void *arg, const char *text, size_t length);
 	void *arg;
 	int lock_fd;
-	int destroy_fd;
+	struct destroy *destroy;
+	void (*listener)(void *arg, __u64 netns_cookie);
+	void *listener_arg;
 	struct ring_buffer *ring;
 	struct sipkeep_meta *meta; /* mapped: delivered, lost_told */
 	__s64 realtime_offset_ns;
@@ -117,6 +119,8 @@ static int on_record(void *arg, void *data, size_t size)
 	context.policy = policy_name(reader, record->policy);
 	if (record->event == SIPKEEP_EVENT_REFUSED)
 		flush_later(reader, record);
+	if (record->event == SIPKEEP_EVENT_LISTENER_UP && reader->listener)
+		reader->listener(reader->listener_arg, record->netns_cookie);
 	return reader->line(reader->arg, line, events_encode(record, &context, line));
 }
 
@@ -125,8 +129,8 @@ static int on_abort(void *arg, void *data, size_t size)
 	struct reader *reader = arg;
 	const struct sipkeep_abort *abort = data;
 
-	if (size == sizeof(*abort) && reader->destroy_fd >= 0)
-		destroy_request(reader->destroy_fd, &abort->tuple);
+	if (size == sizeof(*abort))
+		destroy_request(reader->destroy, abort->netns_cookie, &abort->tuple);
 	return 0;
 }
 
@@ -154,6 +158,7 @@ int reader_poll(struct reader *reader)
 	memset(reader->names, 0, sizeof(reader->names));
 	reader->realtime_offset_ns = host_realtime_offset_ns(); /* the wall clock may be set */
 	flush_due(reader, now);
+	destroy_tidy(reader->destroy, now);
 	if (now >= reader->next_sweep_ns) {
 		datapath_sweep(reader->datapath, READER_SOURCE_IDLE_NS, NULL);
 		reader->next_sweep_ns = now + SWEEP_INTERVAL_NS;
@@ -186,7 +191,6 @@ int reader_open(const struct datapath *datapath, int (*line)(void *arg, const ch
 	reader->line = line;
 	reader->arg = arg;
 	reader->lock_fd = -1;
-	reader->destroy_fd = -1;
 	err = lock_take(reader, failure);
 	if (err)
 		goto fail;
@@ -197,11 +201,9 @@ int reader_open(const struct datapath *datapath, int (*line)(void *arg, const ch
 		err = failure_set(failure, -errno, "the event ring can't be mapped: %s", strerror(errno));
 		goto fail;
 	}
-	reader->destroy_fd = destroy_open(failure);
-	if (reader->destroy_fd < 0) {
-		err = reader->destroy_fd;
+	err = destroy_open(datapath, &reader->destroy, failure);
+	if (err)
 		goto fail;
-	}
 	err = maps_sources(datapath, flush_inherit, reader, failure);
 	if (err)
 		goto fail;
@@ -212,6 +214,12 @@ fail:
 	return err;
 }
 
+void reader_on_listener(struct reader *reader, void (*listener)(void *arg, __u64 netns_cookie), void *arg)
+{
+	reader->listener = listener;
+	reader->listener_arg = arg;
+}
+
 void reader_close(struct reader *reader)
 {
 	if (!reader)
@@ -219,8 +227,7 @@ void reader_close(struct reader *reader)
 	ring_buffer__free(reader->ring);
 	if (reader->meta)
 		munmap(reader->meta, sizeof(*reader->meta));
-	if (reader->destroy_fd >= 0)
-		close(reader->destroy_fd);
+	destroy_close(reader->destroy);
 	if (reader->lock_fd >= 0)
 		close(reader->lock_fd);
 	free(reader);

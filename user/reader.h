@@ -21,6 +21,9 @@ int reader_open(const struct datapath *datapath, int (*line)(void *arg, const ch
 		struct reader **ret_reader, struct failure *failure);
 void reader_close(struct reader *reader);
 
+/* Has listener() told of each listener that comes up, with the cookie of its network namespace. */
+void reader_on_listener(struct reader *reader, void (*listener)(void *arg, __u64 netns_cookie), void *arg);
+
 /* Readable when the kernel wakes the reader early; call reader_poll() then, and every READER_INTERVAL_MS anyway. */
 int reader_fd(const struct reader *reader);
 #define READER_INTERVAL_MS 100

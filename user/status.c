@@ -3,48 +3,33 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+#include <bpf/bpf.h>
+#include "attached.h"
+#include "datapath_internal.h"
 #include "events.h"
 #include "host.h"
 #include "maps.h"
 #include "match.h"
 #include "status.h"
 
-/* Per cgroup. */
-static const char *const hooks[] = { "sockops", "sock_release", "setsockopt", "ingress", "connect4", "connect6" };
-#define HOOK_COUNT (sizeof(hooks) / sizeof(hooks[0]))
-
 struct view {
 	json_t *attached; /* of {"hook","where","program"} */
 	json_t *degraded; /* of sentences */
 	json_t *cgroups;
-	unsigned int seen[HOOK_COUNT];
-	bool sk_lookup;
+	struct attached_list pins;
+	struct netns_set namespaces;
+	const struct netns *listed; /* the one whose listeners are being judged */
+	unsigned int missing[ATTACHED_CGROUP_HOOKS]; /* cgroups that are there and lack the hook */
 	bool observe, full_refuse;
 	struct maps_totals totals;
 	struct maps_policy policies[SIPKEEP_MAX_POLICIES];
 	int policy_count;
 };
 
-static void attached_add(void *arg, const char *hook, const char *where, __u32 program_id)
-{
-	struct view *view = arg;
-	char name[32];
-
-	snprintf(name, sizeof(name), "%s", hook);
-	if (!strcmp(name, "sk_lookup")) {
-		view->sk_lookup = true;
-	} else if (strrchr(name, '_')) {
-		*strrchr(name, '_') = '\0'; /* the cgroup's index */
-		for (size_t i = 0; i < HOOK_COUNT; i++)
-			view->seen[i] += !strcmp(name, hooks[i]);
-	}
-	json_array_append_new(view->attached, json_pack("{s:s, s:s, s:i}", "hook", name, "where", where, "program",
-							(int)program_id));
-}
-
 static __attribute__((format(printf, 2, 3))) void degraded_add(struct view *view, const char *format, ...)
 {
-	char text[512];
+	char text[SIPKEEP_CGROUP_PATH + 512];
 	va_list args;
 
 	va_start(args, format);
@@ -53,24 +38,89 @@ static __attribute__((format(printf, 2, 3))) void degraded_add(struct view *view
 	json_array_append_new(view->degraded, json_string(text));
 }
 
-static void hooks_judge(struct view *view, const struct datapath *datapath)
+static void attached_add(struct view *view, enum attached_hook hook, const char *where, __u32 program_id)
 {
-	for (size_t i = 0; i < HOOK_COUNT; i++)
-		if (view->seen[i] < datapath->meta.cgroup_count)
-			degraded_add(view, "%s is attached to %u of %u cgroups; unload and load again", hooks[i],
-				     view->seen[i], datapath->meta.cgroup_count);
-	if (!view->sk_lookup)
-		degraded_add(view, "sk_lookup is not attached: refusals are by drop, not by RST");
-	for (__u32 i = 0; i < datapath->meta.cgroup_count; i++) {
-		char path[PATH_MAX];
+	json_array_append_new(view->attached, json_pack("{s:s, s:s, s:i}", "hook", attached_hooks[hook], "where", where,
+							"program", (int)program_id));
+}
 
-		if (!host_cgroup_path(datapath->meta.cgroup_ids[i], path)) {
-			json_array_append_new(view->cgroups, json_string(path));
-			continue;
-		}
-		degraded_add(view, "cgroup %llu that was attached to is gone; its services are unguarded: unload and load again",
-			     datapath->meta.cgroup_ids[i]);
+/* A hook without a link of ours may have the program from systemd (BPFProgram=). */
+static void hook_judge(struct view *view, const struct datapath *datapath, const struct datapath_cgroup *cgroup, int fd,
+		       enum attached_hook hook)
+{
+	const struct attached *attached = attached_find(&view->pins, hook, cgroup->id);
+	char name[32], where[SIPKEEP_CGROUP_PATH + 64];
+	__u32 id = 0;
+	int program;
+
+	if (attached) {
+		attached_add(view, hook, cgroup->path, attached->program_id);
+		return;
 	}
+	snprintf(name, sizeof(name), "on_%s", attached_hooks[hook]);
+	program = datapath_program(datapath, name, NULL);
+	if (program >= 0) {
+		id = attached_program_id(program);
+		close(program);
+	}
+	if (!id || !attached_times(fd, hook, id)) {
+		view->missing[hook]++;
+		return;
+	}
+	snprintf(where, sizeof(where), "%.*s, by another than sipkeep", SIPKEEP_CGROUP_PATH, cgroup->path);
+	attached_add(view, hook, where, id);
+}
+
+static void cgroup_judge(struct view *view, const struct datapath *datapath, const struct datapath_cgroup *cgroup)
+{
+	struct failure ignored;
+	__u64 id;
+	__u8 level;
+	int fd = host_cgroup_open(cgroup->path, &id, &level, &ignored);
+
+	json_array_append_new(view->cgroups, json_string(cgroup->path));
+	if (fd < 0) {
+		degraded_add(view, "cgroup %s is gone: there is nothing to guard until it comes back, when 'sipkeep run' "
+			     "attaches to it within a second ('sipkeep apply' does it, too)", cgroup->path);
+		return;
+	}
+	if (id != cgroup->id)
+		degraded_add(view, "cgroup %s was made anew and isn't attached to: its services are unguarded; 'sipkeep run' "
+			     "or 'sipkeep apply' attaches to it", cgroup->path);
+	else
+		for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
+			hook_judge(view, datapath, cgroup, fd, hook);
+	close(fd);
+}
+
+static int hooks_judge(struct view *view, const struct datapath *datapath, struct failure *failure)
+{
+	struct datapath_cgroup cgroups[SIPKEEP_MAX_CGROUPS];
+	bool sk_lookup = false;
+	int count = datapath_cgroups(datapath, cgroups, failure);
+
+	for (int i = 0; i < count; i++)
+		cgroup_judge(view, datapath, &cgroups[i]);
+	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
+		if (view->missing[hook])
+			degraded_add(view, "%s is attached to %d of %d cgroups; 'sipkeep apply' attaches it",
+				     attached_hooks[hook], count - (int)view->missing[hook], count);
+	for (size_t i = 0; i < view->pins.count; i++) {
+		const struct attached *attached = &view->pins.list[i];
+		char where[64];
+
+		if (attached->hook != ATTACHED_SK_LOOKUP || !attached->alive)
+			continue;
+		snprintf(where, sizeof(where), "network namespace %lu", (unsigned long)attached->netns_inode);
+		attached_add(view, attached->hook, where, attached->program_id);
+		sk_lookup = true;
+	}
+	if (!sk_lookup)
+		degraded_add(view, "sk_lookup is not attached: refusals are by drop, not by RST; 'sipkeep apply' attaches it");
+	if (view->namespaces.unseen)
+		degraded_add(view, "the network namespaces of %zu guarded processes can't be looked at (CAP_SYS_PTRACE): what is "
+			     "open there isn't adopted, refusals are by drop", view->namespaces.unseen);
+	return count < 0 ? count : 0;
 }
 
 static void counters_judge(struct view *view)
@@ -97,15 +147,66 @@ static void counters_judge(struct view *view)
 	}
 }
 
+/* " in network namespace 4026532281" when it isn't this process's own. text: 64 bytes; returns it. */
+static const char *where_format(const struct view *view, const struct netns *at, char *text)
+{
+	text[0] = '\0';
+	if (at != &view->namespaces.list[0])
+		snprintf(text, 64, " in network namespace %lu", (unsigned long)at->inode);
+	return text;
+}
+
 /* Socket activation, or a process moved into its cgroup after it had opened the listener. */
 static int listener_judge(void *arg, const struct sipkeep_listing *listing)
 {
-	char local[80];
+	struct view *view = arg;
+	char local[80], where[64];
 
 	if (listing->listener && listing->guarded && listing->outside)
-		degraded_add(arg, "the listener at %s is in none of the attached cgroups: what it accepts is unguarded",
-			     events_endpoint(&listing->tuple.local, listing->tuple.local_port, local));
+		degraded_add(view, "the listener at %s%s is in none of the attached cgroups: what it accepts is unguarded; start "
+			     "its service anew, or add its cgroup to 'cgroups'",
+			     events_endpoint(&listing->tuple.local, listing->tuple.local_port, local),
+			     where_format(view, view->listed, where));
 	return 0;
+}
+
+/* One sentence for each namespace. */
+static int uncovered_judge(struct view *view, const struct datapath *datapath)
+{
+	struct sipkeep_listener_key key, *previous = NULL;
+	__u64 told[32];
+	size_t count = 0;
+
+	while (count < sizeof(told) / sizeof(told[0]) &&
+	       !bpf_map_get_next_key(datapath->maps[DATAPATH_LISTENERS], previous, &key)) {
+		const struct netns *at = netns_find(&view->namespaces, key.netns_cookie);
+		char local[80], where[64];
+		size_t i = 0;
+
+		previous = &key;
+		while (i < count && told[i] != key.netns_cookie)
+			i++;
+		if (i < count || attached_find(&view->pins, ATTACHED_SK_LOOKUP, key.netns_cookie))
+			continue;
+		told[count++] = key.netns_cookie;
+		degraded_add(view, "the listener at %s%s has no sk_lookup in its network namespace: refusals are by drop, not "
+			     "by RST, and what was open there before isn't counted; %s",
+			     events_endpoint(&key.addr, key.port, local), at ? where_format(view, at, where) : "",
+			     at ? "'sipkeep run' or 'sipkeep apply' attaches it" :
+				  "no process of the guarded cgroups lives there");
+	}
+	return 0;
+}
+
+static int listeners_judge(struct view *view, const struct datapath *datapath, struct failure *failure)
+{
+	int err = uncovered_judge(view, datapath);
+
+	for (size_t i = 0; !err && i < view->namespaces.count; i++) {
+		view->listed = &view->namespaces.list[i];
+		err = datapath_list_in(datapath, &view->namespaces, view->listed, listener_judge, view, failure);
+	}
+	return err;
 }
 
 static int view_fill(struct view *view, const struct datapath *datapath, struct failure *failure)
@@ -114,6 +215,8 @@ static int view_fill(struct view *view, const struct datapath *datapath, struct 
 	int err = maps_config(datapath, &config, failure);
 
 	err = err ?: maps_totals(datapath, &view->totals, failure);
+	err = err ?: attached_read(datapath, &view->pins, failure);
+	err = err ?: datapath_namespaces(datapath, &view->namespaces, failure);
 	if (err)
 		return err;
 	view->observe = live_observes(config.live, host_monotonic_ns());
@@ -121,10 +224,9 @@ static int view_fill(struct view *view, const struct datapath *datapath, struct 
 	view->policy_count = maps_policies(datapath, view->policies, failure);
 	if (view->policy_count < 0)
 		return view->policy_count;
-	datapath_attached(datapath, attached_add, view);
-	hooks_judge(view, datapath);
+	err = hooks_judge(view, datapath, failure);
 	counters_judge(view);
-	return datapath_list(datapath, listener_judge, view, failure);
+	return err ?: listeners_judge(view, datapath, failure);
 }
 
 static void view_text(const struct view *view, const struct command_context *context, const struct datapath *datapath)
@@ -178,5 +280,7 @@ int status_print(const struct command_context *context, const struct datapath *d
 	json_decref(view.attached);
 	json_decref(view.degraded);
 	json_decref(view.cgroups);
+	attached_free(&view.pins);
+	netns_set_free(&view.namespaces);
 	return exit_code;
 }

@@ -33,9 +33,9 @@ test_a_hook_that_was_detached_is_named() {
 	guard <<-X
 		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060 ]; } );
 	X
-	rm "/sys/fs/bpf/sipkeep/$INSTANCE/link_on_ingress_0"
+	rm "/sys/fs/bpf/sipkeep/$INSTANCE/"link_on_ingress_*
 	status_names "ingress is attached to 0 of 1 cgroups"
-	rm "/sys/fs/bpf/sipkeep/$INSTANCE/link_on_sk_lookup"
+	rm "/sys/fs/bpf/sipkeep/$INSTANCE/"link_on_sk_lookup_*
 	status_names "sk_lookup is not attached"
 }
 

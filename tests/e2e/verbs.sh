@@ -190,7 +190,7 @@ test_json_shapes() {
 test_status_exits_1_when_degraded() {
 	phones | guard
 	exits 0 sk status
-	rm "$PINS/$INSTANCE/link_on_ingress_0"
+	rm "$PINS/$INSTANCE/"link_on_ingress_*
 	exits 1 sk status
 	prints "degraded: ingress is attached to 0 of 1 cgroups"
 	exits 1 sk status -j
