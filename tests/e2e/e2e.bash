@@ -88,6 +88,7 @@ hold() {
 	local name=$1 burst
 	rm -f "$TMP/$name.stdin" "$TMP/$name.json"
 	mkfifo "$TMP/$name.stdin"
+	# shellcheck disable=SC2086 # none, or one word
 	bg ${HOLD_IN:-} hold_burst "$@"
 	burst=$BG
 	bg sleep infinity >"$TMP/$name.stdin"
