@@ -267,8 +267,9 @@ static int load_locked(struct loading *loading, const struct policy_set *set, st
 	int err;
 
 	err = open_cgroups(loading, set);
-	err = err ?: host_netns_cookie(&config.netns_cookie, loading->failure);
+	/* First: when the kernel is too old, it tells all that is missing. */
 	err = err ?: skeleton_load(loading, set);
+	err = err ?: host_netns_cookie(&config.netns_cookie, loading->failure);
 	err = err ?: pin_objects(loading, datapath);
 	if (err)
 		return err;
