@@ -110,7 +110,7 @@ under_way() {
 test_verify_during_churn() {
 	local churn passes=0
 	guard_churn ''
-	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --count "$(scaled 40000)" --sources 50 --stall "$(patience 30)" >"$TMP/churn.json"
+	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --count "$(scaled 40000 20000)" --sources 50 --stall "$(patience 30)" >"$TMP/churn.json"
 	churn=$BG
 	wait_for 20 under_way
 	while bg_running "$churn" && ((passes < 40)); do
