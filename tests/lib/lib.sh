@@ -70,7 +70,7 @@ patience() {
 	echo $(($1 * SIPKEEP_SCALE))
 }
 
-# wait_for SECONDS COMMAND...: until COMMAND succeeds; fails the test when it doesn't. A slow machine is given longer.
+# wait_for SECONDS COMMAND...: until COMMAND succeeds; fails the test when it doesn't. Slow machines are given longer.
 wait_for() {
 	local seconds=$(($1 * SIPKEEP_SCALE)) deadline quiet=yes
 	deadline=$((${EPOCHREALTIME/./} + seconds * 1000000))
