@@ -40,7 +40,8 @@ int on_sweep(struct sipkeep_sweep *ctx)
 
 	pendings_reclaim();
 	state.now = bpf_ktime_get_ns();
-	state.idle_before = state.now - ctx->idle_ns;
+	/* The machine may not be up for that long. */
+	state.idle_before = state.now > ctx->idle_ns ? state.now - ctx->idle_ns : 0;
 	bpf_for_each_map_elem(&sources, sweep_source, &state, 0);
 	ctx->removed = state.removed;
 	return 0;
