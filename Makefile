@@ -50,8 +50,8 @@ say := @printf '  %-7s %s\n'
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: all deps run check check-unit demo soak bench info install uninstall clean help format lint \
-	build-needs check-needs demo-needs build-tests tools own
+.PHONY: all deps run check check-unit check-vm demo soak bench info install uninstall clean help format lint \
+	build-needs check-needs vm-needs demo-needs build-tests tools own
 
 all: build/sipkeep ## build build/sipkeep (the default)
 
@@ -114,6 +114,11 @@ check: build-tests | check-needs ## build and pass every test (needs root)
 check-unit: $(UNIT_TESTS) ## build and pass the unit tests
 	@tests/run $(UNIT_TESTS)
 
+# KERNELS="6.1 7.2" takes fewer, SUITE=core fewer tests; CACHE is where the kernels are kept: see tests/vm/run.
+check-vm: build-tests | check-needs vm-needs ## the e2e tests on KERNELS= (5.10 6.1 6.12 7.2), emulated; SUITE=core: in short (needs root)
+	@$(MAKE) own
+	@tests/vm/run
+
 demo: all | demo-needs ## a guarded Kamailio in a namespace of its own, in under a minute (needs root)
 	@$(MAKE) own
 	@SIPKEEP=build/sipkeep deploy/demo/demo.sh
@@ -146,11 +151,13 @@ run: all ## observe CGROUP= (the whole host) by CONFIG= (the sample), print even
 deps: ## install the Debian packages that building, tests and demo need, where missing (needs root)
 	@tests/lib/packages --install build test demo
 
-INSTALLING := $(if $(filter run check check-unit demo soak bench,$(MAKECMDGOALS)),--install)
+INSTALLING := $(if $(filter run check check-unit check-vm demo soak bench,$(MAKECMDGOALS)),--install)
 build-needs:
 	@tests/lib/packages $(INSTALLING) build
 check-needs: | build-needs
 	@tests/lib/packages $(INSTALLING) test
+vm-needs: | build-needs
+	@tests/lib/packages $(INSTALLING) vm
 demo-needs: | build-needs
 	@tests/lib/packages $(INSTALLING) demo
 
@@ -190,7 +197,8 @@ uninstall: ## remove what install put there, but the config
 # ---- the house
 
 SCRIPTS = tests/run tests/lib/inside tests/lib/packages tests/lib/info tests/lib/lib.sh .ci/run \
-	tests/lib/lint $(wildcard deploy/*/*.sh tests/*/*.sh tests/*/*.bash)
+	tests/lib/lint tests/vm/run tests/vm/kernel tests/vm/boot tests/vm/init tests/vm/guest \
+	$(wildcard deploy/*/*.sh tests/*/*.sh tests/*/*.bash)
 
 format: ## clang-format the C code
 	$(Q)$(CLANG_FORMAT) -i $(wildcard include/*.h bpf/*.[ch] user/*.[ch] tests/*/*.[ch])

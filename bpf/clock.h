@@ -76,7 +76,8 @@ BPF_GLOBAL __u32 clock_walk(__u32 steps, __u64 idle_ns)
 	struct clock_walk walk = {};
 
 	walk.now = bpf_ktime_get_ns();
-	walk.idle_before = walk.now - idle_ns;
+	/* The machine may not be up for that long. */
+	walk.idle_before = walk.now > idle_ns ? walk.now - idle_ns : 0;
 	bpf_loop(steps, clock_step, &walk, 0);
 	return walk.removed;
 }

@@ -63,6 +63,9 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
 {
 	libbpf_print_fn_t print = libbpf_set_print(NULL);
 	struct btf *btf = btf__load_vmlinux_btf();
+	struct failure ignored;
+	bool numbered;
+	__u64 cookie;
 	int missing = 0;
 
 	if (libbpf_get_error(btf))
@@ -81,6 +84,9 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
 	each(arg, "iterator over TCP sockets", btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT), true,
 	     "no adoption, no transports, no verify");
 	missing += !btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT);
+	numbered = !host_netns_cookie(&cookie, &ignored);
+	each(arg, "numbered network namespaces", numbered, true, "one namespace's listeners taken for another's");
+	missing += !numbered;
 	each(arg, "state callback set from the iterator", iterator_sets_callbacks(btf), false,
 	     "transports open before load aren't counted");
 	btf__free(btf);

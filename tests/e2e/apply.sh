@@ -94,7 +94,7 @@ test_a_bad_file_changes_nothing() {
 	tells "$TMP/sipkeep.conf:2: "
 	hold first --to 127.0.0.1:5060 --procs 1 --connects 3
 	is 2 got first served
-	is 1 got first refused
+	is 1 turned_away first
 }
 
 test_limit_raised_and_lowered() {
@@ -106,7 +106,7 @@ test_limit_raised_and_lowered() {
 	phones phones "max_connections_per_source = 5;" | reconfigure
 	hold second --to 127.0.0.1:5060 --procs 1 --connects 5
 	is 3 got second served
-	is 2 got second refused
+	is 2 turned_away second
 	json_eq '.sources[0] | [.active, .limit, .admitted, .refused]' '[5,5,5,4]' sk sources -j
 	# Lowered: nobody is thrown out, nobody gets in before they are below it.
 	phones phones "max_connections_per_source = 1;" | reconfigure
@@ -176,7 +176,7 @@ test_changed_prefix_length_is_recounted() {
 	recounted phones 127.0.0.0/24 5
 	hold c --to 127.0.0.1:5060 --from 127.0.0.4 --procs 1 --connects 2
 	is 1 got c served
-	is 1 got c refused
+	is 1 turned_away c
 	# And apart again.
 	phones phones "max_connections_per_source = 6;" | reconfigure
 	is 2 source_field phones 127.0.0.2 active

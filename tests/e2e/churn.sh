@@ -17,7 +17,7 @@ guard_churn() {
 # churn FAMILY COUNT OPTION...: adds what it did to IN and OUT.
 IN=0 OUT=0
 churn() {
-	(in_cgroup "$TOOLS/churn" --ports 5060-5063 --family "$1" --count "$2" "${@:3}") >"$TMP/churn.$1.json" ||
+	(in_cgroup "$TOOLS/churn" --ports 5060-5063 --family "$1" --count "$2" --stall "$(patience 30)" "${@:3}") >"$TMP/churn.$1.json" ||
 		die "churn: $(<"$TMP/churn.$1.json")"
 	IN=$((IN + $(jq '[.by_path[].inbound] | add' "$TMP/churn.$1.json")))
 	OUT=$((OUT + $(jq '[.by_path[].outbound] | add' "$TMP/churn.$1.json")))
@@ -53,10 +53,10 @@ balanced() {
 # timeout: 300
 test_200000_connections() {
 	guard_churn ''
-	churn 4 80000
-	churn 6 60000
-	churn mapped 60000
-	((IN >= 200000))
+	churn 4 "$(scaled 80000)"
+	churn 6 "$(scaled 60000)"
+	churn mapped "$(scaled 60000)"
+	((IN >= $(scaled 200000)))
 	balanced
 }
 
@@ -65,9 +65,9 @@ test_200000_connections() {
 test_each_event_once() {
 	guard_churn ''
 	reader_start
-	churn 4 16000
-	churn mapped 8000
-	churn 6 8000
+	churn 4 "$(scaled 16000)"
+	churn mapped "$(scaled 8000)"
+	churn 6 "$(scaled 8000)"
 	balanced
 	sweep
 	is 0 total_field .events.lost
@@ -110,7 +110,7 @@ under_way() {
 test_verify_during_churn() {
 	local churn passes=0
 	guard_churn ''
-	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --count 40000 --sources 50 >"$TMP/churn.json"
+	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --count "$(scaled 40000 20000)" --sources 50 --stall "$(patience 30)" >"$TMP/churn.json"
 	churn=$BG
 	wait_for 20 under_way
 	while bg_running "$churn" && ((passes < 40)); do
@@ -134,12 +134,13 @@ test_churn_over_a_limit() {
 	CONFIG
 	reader_start
 	serve pbx 127.0.0.1 5060
-	local round pids=() pid source
-	for ((round = 0; round < 5; round++)); do
+	local round rounds pids=() pid source
+	rounds=$(scaled 5)
+	for ((round = 0; round < rounds; round++)); do
 		pids=()
 		for source in 1 2 3 4 5 6 7 8; do
 			bg in_cgroup "$TOOLS/burst" --to 127.0.0.1:5060 --from "127.0.1.$source" --procs 2 --connects 100 \
-				--timeout 5 >"$TMP/b$source.json"
+				--timeout "$(patience 5)" >"$TMP/b$source.json"
 			pids+=("$BG")
 		done
 		for pid in "${pids[@]}"; do

@@ -78,6 +78,12 @@ got() {
 	jq ".$2" "$TMP/$1.json"
 }
 
+# turned_away NAME: at their SYN; or at their final ACK, when all SYNs of a burst came before the first place was taken.
+# Which of the two is for the machine to say, unless the limit was reached before.
+turned_away() {
+	jq '.refused + .reset + .mute' "$TMP/$1.json"
+}
+
 hold_burst() {
 	exec "$TOOLS/burst" "${@:2}" --hold-until-stdin-eof <"$TMP/$1.stdin" >"$TMP/$1.json"
 }

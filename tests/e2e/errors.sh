@@ -385,10 +385,11 @@ test_leftovers_of_an_interrupted_load() {
 
 # Killed at whatever point: the next load finds its way, or the next unload leaves nothing.
 test_load_killed_at_any_point() {
-	local ms
+	local ms later
 	phones | conf
 	for ms in 5 15 25 40 60 80 100 130 160 200 250 300; do
-		timeout -s KILL "0.$(printf '%03d' "$ms")" "$SIPKEEP" load --instance "$INSTANCE" -c "$TMP/sipkeep.conf" >/dev/null 2>&1 || true
+		later=$(printf '%04d' $((ms * SIPKEEP_SCALE)))
+		timeout -s KILL "${later%???}.${later: -3}" "$SIPKEEP" load --instance "$INSTANCE" -c "$TMP/sipkeep.conf" >/dev/null 2>&1 || true
 		if ((ms % 2)); then
 			sk unload >/dev/null 2>&1 || true
 			nothing_loaded

@@ -58,15 +58,15 @@ up_to_its_limit() {
 
 test_100000_forged_syns() {
 	begin 65535
-	flood "forged" --count 100000
-	flood "the victim's address" --count 10000 --sources "$VICTIM"
+	flood "forged" --count "$(scaled 100000)"
+	flood "the victim's address" --count "$(scaled 10000)" --sources "$VICTIM"
 	up_to_its_limit
 }
 
 test_100000_forged_syns_with_forged_acks() {
 	begin 65535
-	flood "forged" --count 100000 --acks
-	flood "the victim's address" --count 10000 --sources "$VICTIM" --acks
+	flood "forged" --count "$(scaled 100000)" --acks
+	flood "the victim's address" --count "$(scaled 10000)" --sources "$VICTIM" --acks
 	up_to_its_limit
 }
 
@@ -81,8 +81,8 @@ test_forged_ipv6() {
 	reader_start
 	serve pbx "$PBX" 5060
 	PBX="[$PBX]"
-	flood "forged" --count 20000 --acks
-	flood "the victim's address" --count 10000 --sources "$VICTIM" --acks
+	flood "forged" --count "$(scaled 20000)" --acks
+	flood "the victim's address" --count "$(scaled 10000)" --sources "$VICTIM" --acks
 	VICTIM=fd97::/64
 	no_trace
 	"$TOOLS/halfopen" --to "$PBX:5060" --from fd97::7 --count 50 --first-port 40000 >"$TMP/victim.json"
@@ -94,8 +94,8 @@ test_forged_ipv6() {
 # Few places for half-open connections: the listener answers with SYN cookies, and any ACK might be one.
 test_forged_acks_among_syn_cookies() {
 	begin 256
-	flood "forged" --count 100000 --acks
-	flood "the victim's address" --count 10000 --sources "$VICTIM" --acks
+	flood "forged" --count "$(scaled 100000)" --acks
+	flood "the victim's address" --count "$(scaled 10000)" --sources "$VICTIM" --acks
 	up_to_its_limit
 }
 
@@ -103,9 +103,9 @@ test_phones_connect_during_a_flood() {
 	local round flood
 	begin 65535
 	for ((round = 1; round <= 3; round++)); do
-		bg "$TOOLS/synflood" --to "$PBX:5060" --count 50000 --acks >"$TMP/flood.json"
+		bg "$TOOLS/synflood" --to "$PBX:5060" --count "$(scaled 50000)" --acks >"$TMP/flood.json"
 		flood=$BG
-		hold phone --to "$PBX:5060" --from 127.0.0.5 --procs 2 --connects 10 --timeout 15
+		hold phone --to "$PBX:5060" --from 127.0.0.5 --procs 2 --connects 10 --timeout "$(patience 15)"
 		is 10 got phone served || die "round $round: $(<"$TMP/phone.json")"
 		is 0 got phone mute || die "round $round: $(<"$TMP/phone.json")"
 		bg_wait "$flood"

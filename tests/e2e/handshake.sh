@@ -45,7 +45,7 @@ over() {
 # The refused ones learn of it within a second of their next packet.
 all_told() {
 	is 0 got half mute || die "$(<"$TMP/half.json")"
-	jq -e '.reset_max_ms < 1000' "$TMP/half.json" >/dev/null || die "$(<"$TMP/half.json")"
+	jq -e --argjson second "$(patience 1)" '.reset_max_ms < 1000 * $second' "$TMP/half.json" >/dev/null || die "$(<"$TMP/half.json")"
 	echo "$1: $(jq -r '"\(.served) served, \(.reset) reset, the slowest \(.reset_max_ms) ms after its byte; \(
 		.handshakes) final ACKs in \(.ack_burst_us) us from \(.threads) threads"' "$TMP/half.json")"
 }
@@ -95,29 +95,32 @@ test_200_at_once_ipv6() {
 }
 
 test_4000_at_once() {
+	local all
+	all=$(scaled 4000 200)
 	phones ''
 	reader_start
-	complete 4000 --to 10.99.0.1:5060 --from "$CLIENT"
-	exactly_ten 4000 "$CLIENT"
-	all_told "4,000"
+	complete "$all" --to 10.99.0.1:5060 --from "$CLIENT"
+	exactly_ten "$all" "$CLIENT"
+	all_told "$all"
 	is 0 total_field .aborts_lost
 }
 
 test_rounds_from_one_place() {
-	local round
+	local round rounds
 	phones ''
 	reader_start
-	for ((round = 1; round <= 10; round++)); do
+	rounds=$(scaled 10 2)
+	for ((round = 1; round <= rounds; round++)); do
 		serve pbx "::" 5060
 		# The same ports each time: what was refused before is forgotten.
-		"$TOOLS/halfopen" --to 10.99.0.1:5060 --from "$CLIENT" --first-port 20000 --timeout 10 >"$TMP/half.json"
+		"$TOOLS/halfopen" --to 10.99.0.1:5060 --from "$CLIENT" --first-port 20000 --timeout "$(patience 10)" >"$TMP/half.json"
 		is 10 got half served || die "round $round: $(<"$TMP/half.json")"
 		is 0 got half mute || die "round $round: $(<"$TMP/half.json")"
 		is 10 count pbx accepted
 		serve_end pbx
 		wait_for 20 is 0 policy_field phones .active
 	done
-	is 1900 source_field phones "$CLIENT" refused
+	is $((rounds * 190)) source_field phones "$CLIENT" refused
 	nothing_left phones
 }
 
@@ -140,7 +143,7 @@ test_without_a_reader_still_exactly_ten() {
 test_a_reader_that_comes_later_frees_the_mute() {
 	phones ''
 	serve pbx "::" 5060
-	bg "$TOOLS/halfopen" --to 10.99.0.1:5060 --from "$CLIENT" --timeout 30 >"$TMP/half.json"
+	bg "$TOOLS/halfopen" --to 10.99.0.1:5060 --from "$CLIENT" --timeout "$(patience 30)" >"$TMP/half.json"
 	half=$BG
 	wait_for 20 is 10 count pbx accepted
 	reader_start

@@ -72,7 +72,7 @@ pbx() {
 # hears NAME LINE: that is what it says next.
 hears() {
 	local line
-	read -r -t 20 line <&"${PBX_OUT[$1]}" || die "$1 says nothing; it should: $2"
+	read -r -t "$(patience 20)" line <&"${PBX_OUT[$1]}" || die "$1 says nothing; it should: $2"
 	[[ $line == "$2" ]] || die "$1 says '$line', not '$2'"
 }
 

@@ -12,12 +12,12 @@ phones() {
 	CONFIG
 }
 
-# one_run N OPTION...: 4 x 2,000 connects at once, 10 get in.
+# one_run N OPTION...: 4 times 2,000 connects at once, 10 get in.
 one_run() {
 	local run=$1
 	shift
 	serve pbx 127.0.0.1 5060
-	burst burst --to 127.0.0.1:5060 --procs 4 --connects 2000 "$@" || die "run $run: $(<"$TMP/burst.json")"
+	burst burst --to 127.0.0.1:5060 --procs 4 --connects "$(scaled 2000)" "$@" || die "run $run: $(<"$TMP/burst.json")"
 	is 10 got burst served || die "run $run: $(<"$TMP/burst.json")"
 	is 10 count pbx accepted
 	is 10 count pbx peak
@@ -28,30 +28,32 @@ one_run() {
 
 # timeout: 240
 test_20_runs_of_8000_simultaneous_connects() {
-	local run lost=0 ms=0
+	local run runs lost=0 ms=0
 	traffic_begin
 	phones 'max_connections_per_source = 10;'
 	reader_start
-	for ((run = 1; run <= 20; run++)); do
-		one_run "$run" --timeout 10
+	runs=$(scaled 20)
+	for ((run = 1; run <= runs; run++)); do
+		one_run "$run" --timeout "$(patience 10)"
 		is 0 got burst mute || die "run $run: $(<"$TMP/burst.json")"
 		lost=$((lost + $(got burst reset)))
 		ms=$((ms + $(got burst ms)))
 	done
-	echo "20 of 20 runs: accepted 10, peak 10; $lost refused at their final ACK, all by RST; $((ms / 20)) ms a run"
+	echo "$runs of $runs runs: accepted 10, peak 10; $lost refused at their final ACK, all by RST; $((ms / runs)) ms a run"
 	is 10 source_field phones 127.0.0.1 peak
 	nothing_left phones
 }
 
 test_exact_without_a_reader() {
-	local run mute=0
+	local run runs mute=0
 	traffic_begin
 	phones 'max_connections_per_source = 10;'
-	for ((run = 1; run <= 5; run++)); do
-		one_run "$run" --timeout 2
+	runs=$(scaled 5)
+	for ((run = 1; run <= runs; run++)); do
+		one_run "$run" --timeout "$(patience 2)"
 		mute=$((mute + $(got burst mute)))
 	done
-	echo "5 of 5 runs: accepted 10, peak 10; $mute left without an answer"
+	echo "$runs of $runs runs: accepted 10, peak 10; $mute left without an answer"
 	nothing_left phones
 }
 
@@ -62,10 +64,10 @@ test_ipv6_counts_the_64() {
 	serve pbx "::" 5060
 	hold first --to "[::1]:5060" --from "$V6_A1" --procs 2 --connects 3
 	is 6 got first served
-	hold second --to "[::1]:5060" --from "$V6_A2" --procs 2 --connects 1000 --timeout 10
+	hold second --to "[::1]:5060" --from "$V6_A2" --procs 2 --connects "$(scaled 1000)" --timeout "$(patience 10)"
 	is 4 got second served # with the other address of the /64
 	is 0 got second mute
-	hold third --to "[::1]:5060" --from "$V6_B1" --procs 2 --connects 1000 --timeout 10
+	hold third --to "[::1]:5060" --from "$V6_B1" --procs 2 --connects "$(scaled 1000)" --timeout "$(patience 10)"
 	is 10 got third served # another /64
 	is 10 source_field phones 2001:db8:a::/64 active
 	is 10 source_field phones 2001:db8:b::/64 active
@@ -87,7 +89,7 @@ test_v4_mapped_counts_as_ipv4() {
 	serve plain 127.0.0.1 5062
 	hold first --to 127.0.0.1:5060 --from 127.0.0.5 --procs 1 --connects 4
 	hold second --to "[::ffff:127.0.0.1]:5060" --from ::ffff:127.0.0.5 --procs 1 --connects 3
-	hold third --to 127.0.0.1:5062 --from 127.0.0.5 --procs 1 --connects 100 --timeout 10
+	hold third --to 127.0.0.1:5062 --from 127.0.0.5 --procs 1 --connects 100 --timeout "$(patience 10)"
 	is 4 got first served
 	is 3 got second served
 	is 3 got third served # one source, whatever the family of the listener or of the client's socket
@@ -112,7 +114,7 @@ test_max_connections_holds_over_all_sources() {
 	serve pbx 127.0.0.1 5060
 	for name in 1 2 3 4; do
 		mkfifo "$TMP/s$name.stdin"
-		bg hold_burst "s$name" --to 127.0.0.1:5060 --from "127.0.0.1$name" --procs 1 --connects 1000 --timeout 15
+		bg hold_burst "s$name" --to 127.0.0.1:5060 --from "127.0.0.1$name" --procs 1 --connects "$(scaled 1000)" --timeout "$(patience 15)"
 		HOLDS[s$name]=$BG
 		bg sleep infinity >"$TMP/s$name.stdin"
 		HOLDS[s$name]+=" $BG"
@@ -134,11 +136,13 @@ test_max_connections_holds_over_all_sources() {
 }
 
 test_rate_lets_exactly_the_burst_in() {
+	local each
+	each=$(scaled 500)
 	traffic_begin
 	phones 'max_rate_per_source = 0.01; burst_per_source = 7;'
 	reader_start
 	serve pbx 127.0.0.1 5060
-	burst first --to 127.0.0.1:5060 --from 127.0.0.5 --procs 4 --connects 500 --timeout 10
+	burst first --to 127.0.0.1:5060 --from 127.0.0.5 --procs 4 --connects "$each" --timeout "$(patience 10)"
 	is 7 got first served
 	is 0 got first mute
 	burst again --to 127.0.0.1:5060 --from 127.0.0.5 --procs 1 --connects 5
@@ -147,7 +151,7 @@ test_rate_lets_exactly_the_burst_in() {
 	burst other --to 127.0.0.1:5060 --from 127.0.0.6 --procs 1 --connects 7
 	is 7 got other served
 	is 14 count pbx accepted
-	is $((1993 + 5)) policy_field phones .refused.max_rate_per_source
+	is $((4 * each - 7 + 5)) policy_field phones .refused.max_rate_per_source
 	nothing_left phones
 }
 
@@ -182,23 +186,24 @@ test_exempt_is_never_limited_but_counted() {
 }
 
 test_observe_refuses_nothing_and_counts_what_it_would() {
-	local run
+	local run all
+	all=$((4 * $(scaled 500)))
 	traffic_begin
 	phones 'max_connections_per_source = 10;' 'mode = "observe";'
 	reader_start
 	serve pbx 127.0.0.1 5060
 	for ((run = 1; run <= 5; run++)); do
-		hold all --to 127.0.0.1:5060 --from 127.0.0.5 --procs 4 --connects 500
-		is 2000 got all served
-		is $((run * 1990)) source_field phones 127.0.0.5 refused
-		is $((run * 1990)) policy_field phones .refused.max_connections_per_source
-		is 2000 source_field phones 127.0.0.5 active
+		hold all --to 127.0.0.1:5060 --from 127.0.0.5 --procs 4 --connects $((all / 4))
+		is "$all" got all served
+		is $((run * (all - 10))) source_field phones 127.0.0.5 refused
+		is $((run * (all - 10))) policy_field phones .refused.max_connections_per_source
+		is "$all" source_field phones 127.0.0.5 active
 		release all
 		wait_for 20 is 0 policy_field phones .active
 	done
-	is 10000 count pbx accepted
+	is $((5 * all)) count pbx accepted
 	refused_told() {
-		events '.event == "refused"' | jq -e 'map(.count) | add == 9950' >/dev/null
+		events '.event == "refused"' | jq -e --argjson all $((5 * (all - 10))) 'map(.count) | add == $all' >/dev/null
 	}
 	wait_for 20 refused_told
 	is true eval "events '.event == \"refused\"' | jq 'all(.[]; .observed and .limit == 10 and .source == \"127.0.0.5\")'"
@@ -206,12 +211,14 @@ test_observe_refuses_nothing_and_counts_what_it_would() {
 }
 
 test_zero_is_no_limit() {
+	local all
+	all=$((4 * $(scaled 500)))
 	traffic_begin
 	phones 'max_connections_per_source = 0; max_connections = 0; max_rate_per_source = 0;'
 	serve pbx 127.0.0.1 5060
-	hold all --to 127.0.0.1:5060 --procs 4 --connects 500
-	is 2000 got all served
-	is 2000 policy_field phones .active
+	hold all --to 127.0.0.1:5060 --procs 4 --connects $((all / 4))
+	is "$all" got all served
+	is "$all" policy_field phones .active
 	is 0 policy_field phones '[.refused[]] | add'
 	release all
 	nothing_left phones
@@ -239,8 +246,8 @@ test_prefix_of_ipv4_sources() {
 	reader_start
 	serve pbx 127.0.0.1 5060
 	hold first --to 127.0.0.1:5060 --from 127.1.2.3 --procs 1 --connects 6
-	hold second --to 127.0.0.1:5060 --from 127.1.2.200 --procs 1 --connects 100 --timeout 10
-	hold third --to 127.0.0.1:5060 --from 127.1.3.3 --procs 1 --connects 100 --timeout 10
+	hold second --to 127.0.0.1:5060 --from 127.1.2.200 --procs 1 --connects 100 --timeout "$(patience 10)"
+	hold third --to 127.0.0.1:5060 --from 127.1.3.3 --procs 1 --connects 100 --timeout "$(patience 10)"
 	is 6 got first served
 	is 4 got second served
 	is 10 got third served
@@ -269,7 +276,7 @@ test_exact_port_beats_any_port_and_longest_prefix_wins() {
 	serve sip 127.0.0.1 5060
 	serve other 127.0.0.1 5070
 	check_policy() {
-		hold try --to "127.0.0.1:$3" --from "$2" --procs 1 --connects 50 --timeout 10
+		hold try --to "127.0.0.1:$3" --from "$2" --procs 1 --connects 50 --timeout "$(patience 10)"
 		is "$4" got try served
 		is "$4" source_field "$1" "$2" active
 		release try
@@ -296,7 +303,7 @@ test_a_freed_place_is_free_at_once() {
 	for ((round = 0; round < 10; round++)); do
 		release one
 		wait_for 20 is 9 policy_field phones .active
-		hold one --to 127.0.0.1:5060 --procs 2 --connects 100 --timeout 10
+		hold one --to 127.0.0.1:5060 --procs 2 --connects 100 --timeout "$(patience 10)"
 		is 1 got one served
 		is 0 got one mute
 	done
@@ -332,13 +339,15 @@ burst_out() {
 }
 
 test_outbound_is_exact_per_destination() {
+	local all
+	all=$((4 * $(scaled 500)))
 	traffic_begin
 	carrier 'max_connections_per_source = 10;'
 	carrier_serve one 127.0.1.1
 	carrier_serve two 127.0.1.2
-	hold_out first --to 127.0.1.1:5060 --procs 4 --connects 500
+	hold_out first --to 127.0.1.1:5060 --procs 4 --connects $((all / 4))
 	is 10 got first served
-	is 1990 got first denied # connect() fails with EPERM
+	is $((all - 10)) got first denied # connect() fails with EPERM
 	hold_out second --to 127.0.1.2:5060 --procs 4 --connects 100
 	is 10 got second served # another destination
 	is 390 got second denied
@@ -348,7 +357,7 @@ test_outbound_is_exact_per_destination() {
 	is 10 count two accepted
 	is 10 source_field carrier "* > 127.0.1.1:5060" active
 	is 10 source_field carrier "127.0.0.7 > 127.0.1.1:5060" active
-	is $((1990 + 390 + 40)) policy_field carrier .refused.max_connections_per_source
+	is $((all - 10 + 390 + 40)) policy_field carrier .refused.max_connections_per_source
 	release first
 	wait_for 20 is 20 policy_field carrier .active
 	hold_out again --to 127.0.1.1:5060 --procs 1 --connects 50
@@ -427,13 +436,15 @@ test_outbound_observe_counts_connects_under_way() {
 }
 
 test_outbound_observe_denies_nothing() {
+	local all
+	all=$((4 * $(scaled 500)))
 	traffic_begin
 	carrier 'max_connections_per_source = 10;' 'mode = "observe";'
 	carrier_serve one 127.0.1.1
-	hold_out all --to 127.0.1.1:5060 --procs 4 --connects 500
-	is 2000 got all served
-	is 1990 policy_field carrier .refused.max_connections_per_source
-	is 2000 policy_field carrier .active
+	hold_out all --to 127.0.1.1:5060 --procs 4 --connects $((all / 4))
+	is "$all" got all served
+	is $((all - 10)) policy_field carrier .refused.max_connections_per_source
+	is "$all" policy_field carrier .active
 	release all
 	nothing_left carrier
 }

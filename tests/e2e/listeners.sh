@@ -54,7 +54,7 @@ adopted_listener_refuses() {
 	serve pbx "$1" 5060
 	phones 'max_connections_per_source = 10;'
 	reader_start
-	hold ten --to "$to:5060" --procs 2 --connects 200 --timeout 10
+	hold ten --to "$to:5060" --procs 2 --connects 200 --timeout "$(patience 10)"
 	is 10 got ten served
 	is 0 got ten mute
 	burst more --to "$to:5060" --procs 1 --connects 20
@@ -117,10 +117,10 @@ test_open_transports_are_adopted() {
 		eval "events '.event == \"connected\"' | jq -c '[.[].direction] | sort'"
 
 	# They have their place in the limits.
-	hold more --to 127.0.0.1:5060 --from 127.0.0.5 --procs 1 --connects 20 --timeout 10
+	hold more --to 127.0.0.1:5060 --from 127.0.0.5 --procs 1 --connects 20 --timeout "$(patience 10)"
 	is 1 got more served
 	is 0 got more mute
-	hold another --to 127.0.0.1:5060 --from 127.0.0.6 --procs 1 --connects 20 --timeout 10
+	hold another --to 127.0.0.1:5060 --from 127.0.0.6 --procs 1 --connects 20 --timeout "$(patience 10)"
 	is 5 got another served
 
 	# And they end like any other.
@@ -180,7 +180,7 @@ test_unload_and_load_again_keeps_the_counts_true() {
 	is 9 policy_field phones .active
 	verified || die "$(<"$TMP/verify.json")"
 	reader_start
-	hold more --to 127.0.0.1:5060 --procs 1 --connects 30 --timeout 10
+	hold more --to 127.0.0.1:5060 --procs 1 --connects 30 --timeout "$(patience 10)"
 	is 1 got more served
 	release two
 	release more

@@ -133,7 +133,7 @@ test_json_shapes() {
 	phones 2 | guard
 	serve pbx 127.0.0.1 5060
 	hold phones --to 127.0.0.1:5060 --procs 1 --connects 3
-	is 1 got phones refused
+	is 1 turned_away phones
 	wait_for 10 is 2 policy_field phones .active
 
 	exits 0 sk sources -j

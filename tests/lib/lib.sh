@@ -10,6 +10,7 @@
 #   CGROUP_DIR    the same as an absolute path
 #   TMP           an empty directory, its working directory
 #   TOOLS         where the programs of tests/tools are
+#   SIPKEEP_SCALE how many times slower than others the machine is (1; tests/vm says otherwise): `scaled`, `patience`
 # and passes when it returns; under `set -e` every command of it must succeed.
 
 if [[ -z ${SIPKEEP_TEST:-} ]]; then
@@ -17,6 +18,7 @@ if [[ -z ${SIPKEEP_TEST:-} ]]; then
 	exec "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../run" "$0"
 fi
 set -euo pipefail
+SIPKEEP_SCALE=${SIPKEEP_SCALE:-1}
 
 # What ended the test: the line of the test, and the command, which may be somewhere below it.
 lib_failed() {
@@ -57,9 +59,20 @@ skip() {
 	exit 77
 }
 
-# wait_for SECONDS COMMAND...: until COMMAND succeeds; fails the test when it doesn't.
+# scaled N [LEAST]: what takes a slow machine as long as N take others; at least LEAST (1).
+scaled() {
+	local count=$(($1 / SIPKEEP_SCALE)) least=${2:-1}
+	echo $((count < least ? least : count))
+}
+
+# patience SECONDS: as long for a slow machine.
+patience() {
+	echo $(($1 * SIPKEEP_SCALE))
+}
+
+# wait_for SECONDS COMMAND...: until COMMAND succeeds; fails the test when it doesn't. Slow machines are given longer.
 wait_for() {
-	local seconds=$1 deadline quiet=yes
+	local seconds=$(($1 * SIPKEEP_SCALE)) deadline quiet=yes
 	deadline=$((${EPOCHREALTIME/./} + seconds * 1000000))
 	shift
 	until LIB_QUIET=$quiet "$@"; do
