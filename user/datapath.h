@@ -76,7 +76,7 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 void datapath_close(struct datapath *datapath);
 #define CLEANUP_DATAPATH __attribute__((cleanup(datapath_close)))
 
-/* For an instance opened without its lock: takes it if nobody has it, -EBUSY otherwise; -EAGAIN when it was unloaded. */
+/* For an instance opened without its lock: takes it unless another has it (-EBUSY); -EAGAIN when it was unloaded. */
 int datapath_trylock(struct datapath *datapath, struct failure *failure);
 void datapath_unlock(struct datapath *datapath);
 

@@ -17,6 +17,7 @@
 #include <linux/magic.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include "attach.h"
 #include "datapath_internal.h"
 #include "recount.h"
 
@@ -327,16 +328,21 @@ bool datapath_is_gone(const struct datapath *datapath)
 
 int datapath_unload(const char *instance, struct failure *failure)
 {
-	struct datapath datapath;
+	struct datapath datapath, opened;
+	struct failure ignored;
 	int err;
 
 	datapath_init(&datapath);
+	datapath_init(&opened);
 	snprintf(datapath.dir, sizeof(datapath.dir), "%s/%s", DATAPATH_ROOT, instance);
 	if (access(datapath.dir, F_OK))
 		return errno == EACCES ?
 			       failure_set(failure, -EACCES, "%s: %s; run it with sudo", datapath.dir, strerror(errno)) :
 			       failure_set(failure, -ENOENT, "instance '%s' is not loaded", instance);
 	err = datapath_lock(&datapath, failure);
+	if (!err && !datapath_open(instance, false, &opened, &ignored))
+		datapath_detach_others(&opened);
+	datapath_close(&opened);
 	err = err ?: datapath_remove_pins(datapath.dir, failure);
 	if (!err && rmdir(datapath.dir))
 		err = failure_set(failure, -errno, "%s can't be removed: %s", datapath.dir, strerror(errno));

@@ -19,7 +19,9 @@ static const struct command commands[] = {
 	  "      --observe         refuse nothing and set nothing, whatever the config says\n", cmd_load },
 	{ "apply", "[-c FILE] [--dry-run]", "make the running state match the config; prints the difference",
 	  "  -c, --config FILE     the config (default: " SIPKEEP_DEFAULT_CONFIG ")\n"
-	  "      --dry-run         print the difference, change nothing\n", cmd_apply },
+	  "      --dry-run         print the difference, change nothing\n"
+	  "      --cgroup PATH     guard this cgroup instead of the config's\n"
+	  "      --observe         as if the config said mode = \"observe\"\n", cmd_apply },
 	{ "unload", "", "detach and remove everything; open transports go on", "", cmd_unload },
 	{ "status", "", "what is attached where, what is degraded; exits 1 when something is", "", cmd_status },
 	{ "stats", "[--prometheus]", "counters per policy, teardown reasons, refusals by cause",
