@@ -217,6 +217,7 @@ static void follow(struct callers *c)
 
 static void setup(struct callers *c)
 {
+	struct sigaction stop = { .sa_handler = on_stop }, ask = { .sa_handler = on_ask };
 	unsigned source, i, wants;
 
 	c->count = c->greedy * c->greedy_each + (c->sources - c->greedy) * c->each;
@@ -232,11 +233,9 @@ static void setup(struct callers *c)
 			c->list[i].source = source;
 			c->list[i].due_ms = c->once ? 0 : now_ms() + random_u32() % (c->stay_ms + 1);
 		}
-	signal(SIGTERM, on_stop);
-	signal(SIGINT, on_stop);
-	siginterrupt(SIGTERM, 1); /* a read() of stdin must end, too */
-	siginterrupt(SIGINT, 1);
-	signal(SIGUSR1, on_ask);
+	sigaction(SIGTERM, &stop, NULL); /* no SA_RESTART: it ends a read() of stdin, too */
+	sigaction(SIGINT, &stop, NULL);
+	sigaction(SIGUSR1, &ask, NULL);
 }
 
 static void parse_args(struct callers *c, int argc, char **argv)
