@@ -70,8 +70,9 @@ open_by_source() {
 		END { for (source in n) print source, n[source] }' | sort
 }
 
+# The same of the inbound sources, as they are counted.
 counted_by_source() {
-	sk sources -j | jq -r '.sources[] | select(.active > 0) | "\(.source) \(.active)"' | sort
+	sk sources -j | jq -r '.sources[] | select(.active > 0 and (.source | contains(">") | not)) | "\(.source) \(.active)"' | sort
 }
 
 # as_open PORT: what is counted is what is open, source by source.
