@@ -69,10 +69,10 @@ killed_within() {
 	{ timeout -s KILL "$KILLED" "$@" >"$TMP/killed.out" 2>"$TMP/killed.err" || code=$?; } 2>/dev/null
 	# 137: killed, 0: it was quicker; anything else is an end of its own making.
 	((code == 137 || code == 0)) || die "$(crash_place): exit code $code: $(<"$TMP/killed.err")"
-	((code == 0)) || KILLS=$((KILLS + 1))
+	((code == 0)) || DONE=$((DONE + 1))
 }
 
-KILLS=0 ROUND=0 VERB_TIME=0
+DONE=0 ROUND=0 VERB_TIME=0
 crash_place() {
 	echo "SEED=$SEED, round $ROUND, killed after $KILLED s"
 }
@@ -90,9 +90,9 @@ recover() {
 }
 
 wait_for_whole() {
-	local tries
-	for ((tries = 0; tries < 40; tries++)); do
-		[[ -z $(what_is_wrong) ]] && return 0
+	local deadline=$((EPOCHSECONDS + 10))
+	while ((EPOCHSECONDS <= deadline)); do
+		[[ -n $(what_is_wrong) ]] || return 0
 		sleep 0.05
 	done
 	return 1
@@ -134,7 +134,7 @@ within_limit() {
 }
 
 said() {
-	echo "SEED=$SEED: $1 killed $KILLS times in $((ROUND - 1)) tries within its $((VERB_TIME / 1000)) ms;" \
+	echo "SEED=$SEED: $1 killed $DONE times in $((ROUND - 1)) tries within its $((VERB_TIME / 1000)) ms;" \
 		"$(count pbx accepted) connections, at most $(count pbx source_peak) of one source since the last load;" \
 		"drift 0, nothing stray"
 }
@@ -144,8 +144,8 @@ load_killed() {
 	crash_begin
 	verb_time crash_unload load -c "$TMP/sipkeep.conf"
 	sk unload >/dev/null
-	for ((ROUND = 1; KILLS < $1; ROUND++)); do
-		((ROUND <= 3 * $1 + 20)) || die "only $KILLS of $ROUND were killed"
+	for ((ROUND = 1; DONE < $1; ROUND++)); do
+		((ROUND <= 3 * $1 + 20)) || die "only $DONE of $ROUND were killed"
 		killed_within "$VERB_TIME" "$SIPKEEP" load --instance "$INSTANCE" -c "$TMP/sipkeep.conf"
 		recover
 		((ROUND % 5)) || quieten
@@ -172,8 +172,8 @@ loaded_begin() {
 apply_killed() {
 	loaded_begin
 	verb_time apply_prepare apply -c "$TMP/sipkeep.conf"
-	for ((ROUND = 1; KILLS < $1; ROUND++)); do
-		((ROUND <= 3 * $1 + 20)) || die "only $KILLS of $ROUND were killed"
+	for ((ROUND = 1; DONE < $1; ROUND++)); do
+		((ROUND <= 3 * $1 + 20)) || die "only $DONE of $ROUND were killed"
 		apply_prepare
 		killed_within "$VERB_TIME" "$SIPKEEP" apply --instance "$INSTANCE" -c "$TMP/sipkeep.conf"
 		never_over
@@ -197,8 +197,8 @@ PREPARED=0
 renaming_killed() {
 	loaded_begin
 	verb_time rename_prepare apply -c "$TMP/sipkeep.conf"
-	for ((ROUND = 1; KILLS < $1; ROUND++)); do
-		((ROUND <= 3 * $1 + 20)) || die "only $KILLS of $ROUND were killed"
+	for ((ROUND = 1; DONE < $1; ROUND++)); do
+		((ROUND <= 3 * $1 + 20)) || die "only $DONE of $ROUND were killed"
 		rename_prepare
 		killed_within "$VERB_TIME" "$SIPKEEP" apply --instance "$INSTANCE" -c "$TMP/sipkeep.conf"
 		recover
@@ -221,8 +221,8 @@ run_killed() {
 	VERB_TIME=$((VERB_TIME + 200000))
 	sk load -c "$TMP/sipkeep.conf" >/dev/null
 	quieten
-	for ((ROUND = 1; KILLS < $1; ROUND++)); do
-		((ROUND <= 3 * $1 + 20)) || die "only $KILLS of $ROUND were killed"
+	for ((ROUND = 1; DONE < $1; ROUND++)); do
+		((ROUND <= 3 * $1 + 20)) || die "only $DONE of $ROUND were killed"
 		((ROUND % 4)) || sk unload >/dev/null
 		killed_within "$VERB_TIME" "$SIPKEEP" run --instance "$INSTANCE" -c "$TMP/sipkeep.conf" -j
 		((ROUND % 4 == 0)) || never_over
@@ -238,8 +238,8 @@ run_killed() {
 upgrade_killed() {
 	loaded_begin
 	verb_time true upgrade
-	for ((ROUND = 1; KILLS < $1; ROUND++)); do
-		((ROUND <= 3 * $1 + 20)) || die "only $KILLS of $ROUND were killed"
+	for ((ROUND = 1; DONE < $1; ROUND++)); do
+		((ROUND <= 3 * $1 + 20)) || die "only $DONE of $ROUND were killed"
 		killed_within "$VERB_TIME" "$SIPKEEP" upgrade --instance "$INSTANCE"
 		never_over
 		recover

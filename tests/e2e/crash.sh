@@ -15,15 +15,15 @@ here=$(dirname "$(realpath "$0")")
 . "$here/crash.bash"
 
 test_load_killed() {
-	load_killed 8
+	load_killed 7
 }
 
 test_apply_killed() {
-	apply_killed 8
+	apply_killed 6
 }
 
 test_apply_with_renamed_policies_killed() {
-	renaming_killed 8
+	renaming_killed 6
 }
 
 # The same where chance seldom hits: between the switch to the new policies and the recount. The next apply of the same
@@ -52,7 +52,7 @@ test_apply_with_renamed_policies_keeps_the_limit() {
 }
 
 test_run_killed() {
-	run_killed 8
+	run_killed 6
 }
 
 test_upgrade_killed() {

@@ -5,11 +5,13 @@
 HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
 
 # Sources of IPv6, one /64 each: bound without being configured one by one.
+# shellcheck disable=SC2034 # for those who source this
 SOURCES_V6=2001:db8:f::1
 sources_begin() {
 	traffic_begin
 	ip -6 route replace local 2001:db8:f::/48 dev lo
-	sysctl -qw net.ipv6.ip_nonlocal_bind=1
+	# Orphans that nobody answers to any more are given up soon.
+	sysctl -qw net.ipv6.ip_nonlocal_bind=1 net.ipv4.tcp_orphan_retries=1
 }
 
 # call NAME OPTION...: callers in the background, until `hang_up NAME`; their account is in $TMP/NAME.json.
@@ -32,6 +34,7 @@ call_once() {
 	bg call_once_run "$@"
 	caller=$BG
 	bg sleep infinity >"$TMP/$name.stdin"
+	# shellcheck disable=SC2004,SC2034 # e2e.bash has it, with names as keys
 	HOLDS[$name]="$caller $BG"
 	wait_for 60 grep -q '}' "$TMP/$name.json"
 }
@@ -60,12 +63,14 @@ at_most() {
 	return 1
 }
 
-# open_by_source PORT: "ADDRESS COUNT" a line, of the server ends that are open, as the kernel's socket table has them.
+# open_by_source PORT: "SOURCE COUNT" a line (the callers have one address in each /64), of the server ends that are open, as the kernel's socket table has them.
 # Those in FIN_WAIT2 and TIME_WAIT are closed on both sides, or nobody's any more.
 open_by_source() {
 	ss -Htan "sport = :$1" | awk '
 		$1 ~ /^(ESTAB|CLOSE-WAIT|LAST-ACK|CLOSING|FIN-WAIT-1)$/ {
-			sub(/:[0-9]+$/, "", $5); gsub(/[][]/, "", $5); sub(/^::ffff:/, "", $5); n[$5]++
+			sub(/:[0-9]+$/, "", $5); gsub(/[][]/, "", $5); sub(/^::ffff:/, "", $5)
+			if ($5 ~ /:/) sub(/::1$/, "::/64", $5)
+			n[$5]++
 		}
 		END { for (source in n) print source, n[source] }' | sort
 }
@@ -90,46 +95,22 @@ pins_of_instance() {
 	(cd "$PINS/$INSTANCE" && find . -mindepth 1 ! -path './reader*' | sort)
 }
 
-# Ids of the programs that are attached or pinned, of the maps that are pinned or that those programs use.
-instance_programs() {
-	{
-		bpftool -j cgroup list "$CGROUP_DIR" | jq '.[]?.id'
-		sk status -j | jq '.attached[].program'
-		local pin
-		for pin in "$PINS/$INSTANCE"/prog_*; do
-			bpftool -j prog show pinned "$pin" | jq .id
-		done
-	} | sort -nu
-}
-
-instance_maps() {
-	local pin id
-	{
-		for pin in "$PINS/$INSTANCE"/*; do
-			case ${pin##*/} in
-			prog_* | link_* | reader) ;;
-			*) bpftool -j map show pinned "$pin" | jq .id ;;
-			esac
-		done
-		for id in $(instance_programs); do
-			bpftool -j prog show id "$id" | jq '.map_ids[]?'
-		done
-	} | sort -nu
-}
-
-# instance_memory: bytes of its maps.
-instance_memory() {
-	local id total=0
-	for id in $(instance_maps); do
-		total=$((total + $(bpftool -j map show id "$id" | jq .bytes_memlock)))
-	done
-	echo "$total"
-}
-
-# instance_size: how many of each there are, and their memory.
+# instance_size: the programs that are attached or pinned, the maps that are pinned or that those use, the links that
+# are pinned, and what the maps take.
 instance_size() {
-	echo "$(instance_programs | wc -l) programs, $(instance_maps | wc -l) maps," \
-		"$(find "$PINS/$INSTANCE" -name 'link_*' | wc -l) links, $(instance_memory) bytes"
+	local ours="startswith(\"$PINS/$INSTANCE/\")"
+	bpftool -j cgroup list "$CGROUP_DIR" >"$TMP/attached.json"
+	bpftool -j link list >"$TMP/links.json"
+	bpftool -j -f prog show >"$TMP/programs.json"
+	bpftool -j -f map show >"$TMP/maps.json"
+	jq -nr --argjson net "$(stat -L -c %i /proc/self/ns/net)" --slurpfile attached "$TMP/attached.json" \
+		--slurpfile links "$TMP/links.json" --slurpfile programs "$TMP/programs.json" --slurpfile maps "$TMP/maps.json" "
+		([\$attached[0][]?.id] + [\$links[0][] | select(.netns_ino == \$net).prog_id]) as \$hooked |
+		[\$programs[0][] | select((.id | IN(\$hooked[])) or any(.pinned[]?; $ours))] as \$p |
+		[\$p[].map_ids[]?] as \$used |
+		[\$maps[0][] | select((.id | IN(\$used[])) or any(.pinned[]?; $ours))] as \$m |
+		\"\(\$p | length) programs, \(\$m | length) maps, \([\$m[].bytes_memlock] | add) bytes\"" |
+		sed "s/,/, $(find "$PINS/$INSTANCE" -name 'link_*' | wc -l) links,/"
 }
 
 fds_of() {
@@ -150,4 +131,15 @@ whole() {
 	wait_for 10 is sk_lookup netns_links
 	is "$PINS_WHOLE" eval 'pins_of_instance | paste -sd " "' || die "pins: $(diff <(tr ' ' '\n' <<<"$PINS_WHOLE") <(pins_of_instance))"
 	wait_for 20 verified || die "drift: $(<"$TMP/verify.json")"
+}
+
+# unhealthy TEXT...: status exits with 1 and names each.
+unhealthy() {
+	local text code=0
+	sk status -j >"$TMP/status" || code=$?
+	((code == 1)) || die "status exits with $code: $(<"$TMP/status")"
+	for text in "$@"; do
+		jq -e --arg text "$text" 'any(.degraded[]; contains($text))' "$TMP/status" >/dev/null ||
+			die "status doesn't name '$text': $(<"$TMP/status")"
+	done
 }

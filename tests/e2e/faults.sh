@@ -11,6 +11,8 @@ here=$(dirname "$(realpath "$0")")
 . "$here/expect.bash"
 # shellcheck source=faults.bash
 . "$here/faults.bash"
+# shellcheck source=endure.bash
+. "$here/endure.bash"
 
 # phones [LIMIT]
 phones() {
@@ -19,14 +21,6 @@ phones() {
 		               max_connections_per_source = ${1:-3}; },
 		             { name = "carrier"; direction = "outbound"; remote_ports = [ 5080 ]; } );
 	CONFIG
-}
-
-unhealthy() {
-	local code=0
-	sk status -j >"$TMP/status" || code=$?
-	((code == 1)) || die "status exits with $code: $(<"$TMP/status")"
-	jq -e --arg text "$1" 'any(.degraded[]; contains($text))' "$TMP/status" >/dev/null ||
-		die "status doesn't name '$1': $(<"$TMP/status")"
 }
 
 # ---- no memory for a socket's state
@@ -148,72 +142,6 @@ test_no_storage_for_a_listener() {
 }
 
 # ---- nobody reads
-
-# reader_stopped CONNECTIONS: the reader stands still while they come and go, three events each, and a limit is tried.
-reader_stopped() {
-	local connections=$1 round=0 emitted lost delivered limited=0
-	sources_begin
-	conf <<-CONFIG
-		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060 ]; },
-		             { name = "few"; direction = "inbound"; local_ports = [ 5062 ]; max_connections_per_source = 7; } );
-	CONFIG
-	sk load -c "$TMP/sipkeep.conf"
-	reader_start
-	serve pbx 127.0.0.1 5060
-	serve few 127.0.0.1 5062
-	burst first --to 127.0.0.1:5060 --procs 1 --connects 10
-	wait_for 20 eval "[[ \$(wc -l <'$TMP/events') -ge 32 ]]"
-	kill -STOP "$READER"
-	while ((round * 2000 < connections)); do
-		burst many --to 127.0.0.1:5060 --from "127.3.$((round % 250)).1" --procs 2 --connects 1000 ||
-			die "$(<"$TMP/many.json")"
-		is 2000 got many served
-		round=$((round + 1))
-		if ((round % 10 == 0)); then
-			burst limit --to 127.0.0.1:5062 --from 127.4.0.1 --procs 2 --connects 100 --timeout 3
-			is 7 got limit served
-			limited=$((limited + 1))
-			wait_for 20 is 0 policy_field few .active
-			is 7 count few peak
-		fi
-	done
-	is $((limited * 7)) count few accepted
-	wait_for 30 is 0 policy_field phones .active
-	is $((10 + round * 2000)) policy_field phones .destroyed
-	lost=$(total_field .events.lost)
-	((lost > 0)) || die "nothing was lost: more must happen"
-	kill -CONT "$READER"
-	wait_for 60 told_all
-	# It goes on as before.
-	burst last --to 127.0.0.1:5060 --procs 1 --connects 10
-	wait_for 20 is $((20 + round * 2000)) policy_field phones .destroyed
-	wait_for 60 told_all
-	reader_stop
-	emitted=$(total_field .events.emitted)
-	lost=$(total_field .events.lost)
-	delivered=$(grep -vc '"event":"lost"' "$TMP/events")
-	is "$((emitted - delivered))" echo "$lost"
-	awk '
-		{ match($0, /"seq":[0-9]+/); seq = substr($0, RSTART + 6, RLENGTH - 6) + 0 }
-		/"event":"lost"/ {
-			match($0, /"count":[0-9]+/); n = substr($0, RSTART + 8, RLENGTH - 8) + 0
-			lost += n; seen += n
-			if (seq != seen) { print "line " NR ": lost up to seq " seq ", not " seen; exit bad = 1 }
-			next
-		}
-		seq != ++seen { print "line " NR ": seq " seq ", not " seen; exit bad = 1 }
-		END { if (!bad) print lost + 0 }' "$TMP/events" >"$TMP/told"
-	is "$lost" cat "$TMP/told"
-	unhealthy "$lost events were lost"
-	nothing_left phones few
-	echo "$emitted events emitted, $delivered delivered, $lost lost and told as lost; $limited times 7 of 200 got in meanwhile"
-}
-
-# told_all: what was emitted is in the file, or told as lost there.
-told_all() {
-	is "$(total_field .events.emitted)" eval "awk '/\"event\":\"lost\"/ { match(\$0, /\"count\":[0-9]+/)
-		n += substr(\$0, RSTART + 8, RLENGTH - 8) - 1 } END { print NR + n }' '$TMP/events'"
-}
 
 test_reader_stands_still() {
 	reader_stopped 46000

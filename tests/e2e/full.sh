@@ -37,16 +37,6 @@ actives() {
 	sk sources -j | jq -c '[.sources[].active] | group_by(.) | map({"\(.[0])": length}) | add // {}'
 }
 
-status_is_bad() {
-	local text code=0
-	sk status -j >"$TMP/status" || code=$?
-	[[ $code == 1 ]] || die "status exits with $code"
-	for text in "$@"; do
-		jq -e --arg text "$text" 'any(.degraded[]; contains($text))' "$TMP/status" >/dev/null ||
-			die "status doesn't name '$text': $(<"$TMP/status")"
-	done
-}
-
 # full_told: the event that tells it, and no more than one a second of them.
 full_told() {
 	wait_for 20 eval "[[ \$(events '.event == \"full\"' | jq length) -ge 1 ]]"
@@ -65,7 +55,7 @@ admitted_when_full() {
 	is $ROOM policy_field phones .uncounted
 	is $ROOM total_field .map_full
 	full_told
-	status_is_bad "the source map was full $ROOM times" "$ROOM transports were not counted"
+	unhealthy "the source map was full $ROOM times" "$ROOM transports were not counted"
 	# Those that are counted keep their limit, those that aren't have none.
 	crowd more "$1" 0 $((2 * ROOM))
 	crowd third "$1" 0 $((2 * ROOM))
@@ -108,7 +98,7 @@ refused_when_full() {
 	is 0 policy_field phones .uncounted
 	is $ROOM policy_field phones .refused.on_full
 	full_told
-	status_is_bad "the source map was full"
+	unhealthy "the source map was full"
 	verified
 	# Whoever has an entry still gets its other places.
 	crowd more "$1" 0 $((2 * ROOM))

@@ -27,6 +27,7 @@ static const char help[] =
 "  --timeout MS       for a connect, for the echo (default 2000)\n"
 "  --once             each connection is tried once, and stays; prints when all are decided, ends with stdin\n"
 "\n"
+"SIGUSR2: stands still, and goes on with the next one: nothing is connected or closed that isn't under way.\n"
 "Prints, on SIGTERM or SIGINT, after everything is closed, and on SIGUSR1 (--once: when all are decided):\n"
 "  {\"attempts\":,\"served\":,\"refused\":,\"reset\":,\"mute\":,\"pending\":,\"other\":}\n"
 "  served: echoed; refused: ECONNREFUSED; reset: established, then RST; mute: established, no echo in time;\n"
@@ -53,7 +54,7 @@ struct callers {
 	unsigned long attempts, served, refused, reset, mute, pending, other;
 };
 
-static volatile sig_atomic_t stopped, asked;
+static volatile sig_atomic_t stopped, asked, still;
 
 static void on_stop(int signo)
 {
@@ -65,6 +66,12 @@ static void on_ask(int signo)
 {
 	(void)signo;
 	asked = 1;
+}
+
+static void on_still(int signo)
+{
+	(void)signo;
+	still = !still;
 }
 
 static void print_counts(const struct callers *c)
@@ -168,6 +175,8 @@ static void on_event(struct callers *c, struct caller *caller)
 
 static void on_due(struct callers *c, struct caller *caller)
 {
+	if (still && (caller->state == WAITING || caller->state == STAYING))
+		return;
 	switch (caller->state) {
 	case WAITING:
 		call(c, caller);
@@ -218,6 +227,7 @@ static void follow(struct callers *c)
 static void setup(struct callers *c)
 {
 	struct sigaction stop = { .sa_handler = on_stop }, ask = { .sa_handler = on_ask };
+	struct sigaction stand = { .sa_handler = on_still };
 	unsigned source, i, wants;
 
 	c->count = c->greedy * c->greedy_each + (c->sources - c->greedy) * c->each;
@@ -236,6 +246,7 @@ static void setup(struct callers *c)
 	sigaction(SIGTERM, &stop, NULL); /* no SA_RESTART: it ends a read() of stdin, too */
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGUSR1, &ask, NULL);
+	sigaction(SIGUSR2, &stand, NULL);
 }
 
 static void parse_args(struct callers *c, int argc, char **argv)
