@@ -168,7 +168,7 @@ applies() {
 	hang_up phones
 	hang_up six
 	bg_running "$READER" || die "run has ended: $(<"$TMP/run.err")"
-	[[ ! -s $TMP/run.err ]] || die "run said: $(<"$TMP/run.err")"
+	! grep -v '^\(applied\|[-+~]\) ' "$TMP/run.err" || die "run said: $(<"$TMP/run.err")"
 	wait_for 180 none_open
 	nothing_left_of_run in out phones
 	bg_end "$READER"
@@ -193,12 +193,20 @@ nothing_left_of_run() {
 	verified || die "drift: $(<"$TMP/verify.json")"
 }
 
-IDLE=0
+# In turn by `apply` and by the SIGHUP that a reload sends to `run`.
+APPLIES=0
 apply_next() {
-	IDLE=$((60 + (IDLE + 1) % 2))
-	endure_config "$IDLE"
-	sk apply -c "$TMP/sipkeep.conf" >"$TMP/apply.log" || die "apply: $(<"$TMP/apply.log")"
+	APPLIES=$((APPLIES + 1))
+	endure_config $((60 + APPLIES % 2))
+	if ((APPLIES % 4 < 2)); then
+		sk apply -c "$TMP/sipkeep.conf" >"$TMP/apply.log" || die "apply: $(<"$TMP/apply.log")"
+	else
+		kill -HUP "$READER"
+		RELOADS=$((RELOADS + 1))
+		wait_for 20 is "$RELOADS" grep -c '^applied ' "$TMP/run.err"
+	fi
 }
+RELOADS=0
 
 # ---- nobody reads
 

@@ -114,7 +114,8 @@ test_no_storage_at_load() {
 	storage_fails
 	sk load -c "$TMP/sipkeep.conf"
 	is 0 policy_field phones .active
-	at_least 3 total_field .storage_failed
+	# Without its listener's state they can't even be told to be inbound: something amiss is all that can be said.
+	at_least 1 total_field .storage_failed
 	unhealthy "had no room for their state"
 	storage_works
 	sk apply -c "$TMP/sipkeep.conf"
@@ -213,9 +214,9 @@ test_eight_descriptors() {
 
 # However many there are: it works or says what is wrong, and what it couldn't do it hasn't begun.
 test_any_number_of_descriptors() {
-	local files code loaded=no
+	local files code loaded=0
 	phones | conf
-	for files in {3..40}; do
+	for files in 3 8 16 24 {29..101..3}; do
 		code=0
 		(
 			ulimit -n "$files"
@@ -226,13 +227,15 @@ test_any_number_of_descriptors() {
 			[[ ! -e $PINS/$INSTANCE ]] || die "$files files: left behind: $(find "$PINS"): $(<"$TMP/err")"
 			nothing_loaded
 		else
-			loaded=yes
+			loaded=$((loaded + 1))
 			sk status >/dev/null || die "$files files: $(sk status)"
 			[[ $(programs) == "$HOOKS" ]] || die "$files files: $(programs)"
 			sk unload
+			((loaded < 2)) || break
 		fi
 	done
-	[[ $loaded == yes ]] || die "not even 40 files are enough: $(<"$TMP/err")"
+	((loaded)) || die "not even $files files are enough: $(<"$TMP/err")"
+	echo "$files files are enough"
 	nothing_loaded
 }
 
