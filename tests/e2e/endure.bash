@@ -18,20 +18,21 @@ as_open_and_whole() {
 	as_open 5070 && verified
 }
 
-# one_load: while some come and go and others go every way there is, it is loaded; then they hold still.
+# one_load: while some come and go and others go every way there is, it is loaded; those that came about that moment
+# hold still from then on, and are still there when everything else has gone its way.
 one_load() {
 	local churn late=$((RANDOM % 150)) family=4
 	((RANDOM % 2)) || family=mapped
-	call phones --to 127.0.0.1:5070 --from 127.3.0.1 --sources 20 --each 4 --stay 80
-	call six --to '[::1]:5070' --from "$SOURCES_V6" --sources 20 --each 4 --stay 80
+	call phones --to 127.0.0.1:5070 --from 127.3.0.1 --sources 40 --each 5 --stay 600
+	call six --to '[::1]:5070' --from "$SOURCES_V6" --sources 40 --each 5 --stay 600
 	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --family "$family" --count 1500 >"$TMP/churn.json" 2>"$TMP/churn.err"
 	churn=$BG
 	sleep "0.$(printf '%03d' "$late")" # a moment of the traffic that nobody chose
 	sk load -c "$TMP/sipkeep.conf" >"$TMP/load.log" || die "load: $(<"$TMP/load.log")"
-	bg_wait "$churn" || die "churn: $(<"$TMP/churn.err")"
 	kill -USR2 "${CALLERS[phones]}" "${CALLERS[six]}"
+	bg_wait "$churn" || die "churn: $(<"$TMP/churn.err")"
 	LIB_QUIET=yes wait_for 20 as_open_and_whole || die
-	at_least 60 active_of phones
+	at_least 40 active_of phones
 	[[ $(programs) == "$HOOKS" ]] || die "$(programs)"
 	# Those of the churn are all gone.
 	is 0 active_of in
