@@ -7,6 +7,7 @@
 #include "attached.h"
 #include "cover.h"
 #include "host.h"
+#include "maps.h"
 
 #define RETRY_NS (1ULL * 1000000000) /* after a failure */
 
@@ -17,6 +18,7 @@ struct cover {
 	char root[PATH_MAX]; /* where cgroup2 is mounted */
 	__u64 next_ns;	     /* when to look at everything */
 	bool due;
+	__u64 uncounted; /* maps_uncounted() at the last rescan */
 	__u64 seen; /* the last namespace that a listener came up in: it has its sk_lookup, or can't be found */
 	char told[sizeof(((struct failure *)0)->text)]; /* the last failure */
 };
@@ -76,6 +78,18 @@ void cover_listener(struct cover *cover, __u64 netns_cookie)
 		cover->due = true;
 }
 
+/* What could not be counted when it came, for want of memory or of room in the map, may be by now. */
+static int uncounted_adopt(struct cover *cover, struct failure *failure)
+{
+	__u64 uncounted;
+	int err = maps_uncounted(&cover->datapath, &uncounted);
+
+	if (err || uncounted == cover->uncounted)
+		return err ? failure_set(failure, err, "the counters can't be read: %s", strerror(-err)) : 0;
+	cover->uncounted = uncounted;
+	return datapath_adopt(&cover->datapath, failure);
+}
+
 void cover_tick(struct cover *cover)
 {
 	__u64 now = host_monotonic_ns();
@@ -93,6 +107,8 @@ void cover_tick(struct cover *cover)
 	if (err)
 		return; /* the next tick tries again; gone for good, the reader ends */
 	err = datapath_reconcile(&cover->datapath, cover->line, cover->arg, &failure);
+	if (err >= 0)
+		err = uncounted_adopt(cover, &failure);
 	datapath_unlock(&cover->datapath);
 	cover->due = false;
 	cover->next_ns = now + (err < 0 ? RETRY_NS : COVER_RESCAN_NS);

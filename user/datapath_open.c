@@ -46,6 +46,7 @@ const char *const datapath_map_names[] = {
 _Static_assert(sizeof(datapath_map_names) / sizeof(datapath_map_names[0]) == DATAPATH_MAP_MAX, "a name for each map");
 
 #define LOCK_TRIES 40
+#define DESCRIPTORS 64 /* what a verb may open at once, rounded up */
 #define LOCK_PAUSE_NS (50 * 1000 * 1000)
 
 /* Who holds a flock() on this inode: its pid from /proc/locks, 0 when it can't be told. */
@@ -237,6 +238,9 @@ static int map_open(struct datapath *datapath, enum datapath_map map, struct fai
 
 	snprintf(path, sizeof(path), "%s/%s", datapath->dir, datapath_map_names[map]);
 	fd = bpf_obj_get(path);
+	if (fd == -EMFILE || fd == -ENFILE)
+		return failure_set(failure, fd, "%s can't be opened: %s; sipkeep needs %d descriptors, raise the limit "
+				   "(ulimit -n, LimitNOFILE=)", path, strerror(-fd), DESCRIPTORS);
 	if (fd < 0) /* never -ENOENT: it is loaded */
 		return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' "
 				   "removes it", path, strerror(-fd));

@@ -117,7 +117,7 @@ int loading_apply(const struct datapath *datapath, const struct policy_set *set,
 {
 	struct policy_set running CLEANUP_POLICY_SET = {};
 	int err = maps_read_set(datapath, &running, failure), changes, mended;
-	__u64 live;
+	__u64 live, uncounted;
 
 	if (err)
 		return err;
@@ -128,8 +128,14 @@ int loading_apply(const struct datapath *datapath, const struct policy_set *set,
 	if (dry_run)
 		return changes;
 	mended = cgroups_apply(datapath, &running, set, line, arg, failure);
-	if (mended < 0 || !changes)
+	if (mended < 0)
 		return mended;
+	if (!changes) {
+		err = maps_uncounted(datapath, &uncounted);
+		if (!err && uncounted)
+			err = datapath_adopt(datapath, failure); /* what could not be counted when it came */
+		return err ? err : mended;
+	}
 	err = maps_write_set(datapath, set, &live, failure);
 	err = err ?: recount_switch(datapath, live, policy_set_moves(&running, set), failure);
 	return err ? err : changes + mended;

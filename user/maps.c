@@ -263,6 +263,16 @@ int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
 	return 0;
 }
 
+int maps_uncounted(const struct datapath *datapath, __u64 *ret_uncounted)
+{
+	struct sipkeep_stats stats;
+	int err = percpu_sum(datapath->maps[DATAPATH_STATS], 0, (__u64 *)&stats, sizeof(stats) / sizeof(__u64));
+
+	if (!err)
+		*ret_uncounted = stats.storage_failed + stats.map_full;
+	return err;
+}
+
 int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure)
 {
 	struct maps_totals totals = {};

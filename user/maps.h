@@ -39,6 +39,9 @@ struct maps_totals {
 };
 int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure);
 
+/* How often a transport or a listener could not be counted, since load: when it grows, a recount may mend it. */
+int maps_uncounted(const struct datapath *datapath, __u64 *ret_uncounted);
+
 /* Records that found no room in the ring, since load. */
 int maps_lost(const struct datapath *datapath, __u64 *ret_lost);
 

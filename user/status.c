@@ -123,6 +123,22 @@ static int hooks_judge(struct view *view, const struct datapath *datapath, struc
 	return count < 0 ? count : 0;
 }
 
+/* A verb that needs one says so itself; but a hook's is only needed when its cgroup comes back. */
+static void pins_judge(struct view *view, const struct datapath *datapath)
+{
+	static const char *const programs[] = { "adopt", "list", "sweep", "flush", "disown", "drain", "sockops", "sock_release",
+						"setsockopt", "ingress", "connect4", "connect6" };
+
+	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
+		char path[PATH_MAX + 64];
+
+		snprintf(path, sizeof(path), "%s/prog_on_%s", datapath->dir, programs[i]);
+		if (access(path, F_OK))
+			degraded_add(view, "%s is gone: the limits hold, but sipkeep can't attach or recount any more; 'sipkeep "
+				     "unload', then 'sipkeep load'", path);
+	}
+}
+
 static void counters_judge(struct view *view)
 {
 	const struct sipkeep_stats *stats = &view->totals.stats;
@@ -225,6 +241,7 @@ static int view_fill(struct view *view, const struct datapath *datapath, struct 
 	if (view->policy_count < 0)
 		return view->policy_count;
 	err = hooks_judge(view, datapath, failure);
+	pins_judge(view, datapath);
 	counters_judge(view);
 	return err ?: listeners_judge(view, datapath, failure);
 }
