@@ -17,7 +17,7 @@ here=$(dirname "$(realpath "$0")")
 
 # timeout: 14400
 test_every_path_leaves_no_memory_behind() {
-	memory_after "${CONNECTIONS:-1000000}" 49152
+	memory_after "${CONNECTIONS:-1000000}" 16384 settle
 }
 
 # timeout: 3600

@@ -90,8 +90,12 @@ entries() {
 	done | paste -sd ' '
 }
 
-# memory_after CONNECTIONS SLAB_KB: a warm-up, then so many, after which our maps are as they were, and the kernel's
-# unreclaimable memory no more than SLAB_KB larger.
+no_time_wait() {
+	[[ -z $(ss -Htan state time-wait) ]]
+}
+
+# memory_after CONNECTIONS SLAB_KB [settle]: a warm-up, then so many, after which our maps are as they were, and the kernel's
+# unreclaimable memory no more than SLAB_KB larger; settle: not before the last TIME_WAIT, a minute, is over.
 memory_after() {
 	local size slab before after family policy
 	sources_begin
@@ -102,6 +106,7 @@ memory_after() {
 	every_path 6 2000
 	every_path mapped 2000
 	all_gone
+	[[ -z ${3:-} ]] || wait_for 180 no_time_wait
 	size=$(instance_size)
 	before=$(entries listeners rules exempts guarded_ports)
 	slab=$(slab_kb)
@@ -115,6 +120,7 @@ memory_after() {
 	all_gone
 	is "$size" instance_size
 	is "$before" entries listeners rules exempts guarded_ports
+	[[ -z ${3:-} ]] || wait_for 180 no_time_wait
 	wait_for 60 at_most $((slab + $2)) slab_kb
 	after=$(slab_kb)
 	for policy in in out; do
