@@ -407,7 +407,8 @@ struct sipkeep_meta {
 	__u32 cgroup_count;
 	__u32 path_count;
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
-	__u64 delivered;    /* records the readers took from the ring: the last `seq` */
+	__u64 delivered;    /* records whose lines are written: with what is lost, the last `seq` */
+	__u64 dropped;	    /* records a reader took from the ring and died with, or could not write: lost, too */
 	__u64 lost_told;    /* lost records already told by `lost` events */
 };
 

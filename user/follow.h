@@ -8,8 +8,9 @@
 /* Blocks the signals the loop takes (SIGINT, SIGTERM, SIGHUP): call it before anything they must not interrupt. */
 void follow_block_signals(void);
 
-/* What `run` does besides; each may be NULL. */
+/* What the verb does besides; each but tell may be NULL. */
 struct follow_calls {
+	void (*tell)(void *arg, const char *what, const char *why); /* to the person */
 	void (*reload)(void *arg);			     /* on SIGHUP */
 	void (*tick)(void *arg);			     /* ten times a second */
 	void (*listener)(void *arg, __u64 netns_cookie); /* a listener has come up in this network namespace */

@@ -252,7 +252,7 @@ static int count_one(void *arg, const struct sipkeep_source_key *key, const stru
 	return 0;
 }
 
-int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
+int maps_ring_lost(const struct datapath *datapath, __u64 *ret_lost)
 {
 	struct sipkeep_shared shared;
 	__u32 zero = 0;
@@ -260,6 +260,18 @@ int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
 	if (bpf_map_lookup_elem(datapath->maps[DATAPATH_SHARED], &zero, &shared))
 		return -errno;
 	*ret_lost = shared.lost;
+	return 0;
+}
+
+int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
+{
+	struct sipkeep_meta meta;
+	__u32 zero = 0;
+	int err = maps_ring_lost(datapath, ret_lost);
+
+	if (err || bpf_map_lookup_elem(datapath->maps[DATAPATH_META], &zero, &meta))
+		return err ? err : -errno;
+	*ret_lost += meta.dropped;
 	return 0;
 }
 
