@@ -358,6 +358,8 @@ int datapath_unload(const char *instance, struct failure *failure)
 
 int datapath_program(const struct datapath *datapath, const char *name, struct failure *failure)
 {
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
 	char path[PATH_MAX + 64];
 	int fd;
 
@@ -366,6 +368,14 @@ int datapath_program(const struct datapath *datapath, const char *name, struct f
 	if (fd < 0 && failure)
 		return failure_set(failure, fd, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' removes "
 				   "it", path, strerror(-fd));
+	/* A map, or another's program under our name? */
+	if (fd >= 0 && (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, name, sizeof(info.name) - 1))) {
+		close(fd);
+		fd = -EINVAL;
+		if (failure)
+			failure_set(failure, fd, "%s is not a program of sipkeep's; the instance is damaged, 'sipkeep unload' "
+				    "removes it", path);
+	}
 	return fd;
 }
 

@@ -130,12 +130,16 @@ static void pins_judge(struct view *view, const struct datapath *datapath)
 						"setsockopt", "ingress", "connect4", "connect6" };
 
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
-		char path[PATH_MAX + 64];
+		struct failure failure;
+		char name[32];
+		int fd;
 
-		snprintf(path, sizeof(path), "%s/prog_on_%s", datapath->dir, programs[i]);
-		if (access(path, F_OK))
-			degraded_add(view, "%s is gone: the limits hold, but sipkeep can't attach or recount any more; 'sipkeep "
-				     "unload', then 'sipkeep load'", path);
+		snprintf(name, sizeof(name), "on_%s", programs[i]);
+		fd = datapath_program(datapath, name, &failure);
+		if (fd < 0)
+			degraded_add(view, "%s (what is attached goes on)", failure.text);
+		else
+			close(fd);
 	}
 }
 
