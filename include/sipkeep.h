@@ -308,6 +308,7 @@ enum sipkeep_event {
 	SIPKEEP_EVENT_LISTENER_UP,
 	SIPKEEP_EVENT_LISTENER_DOWN,
 	SIPKEEP_EVENT_FULL,
+	SIPKEEP_EVENT_MODE,
 	SIPKEEP_EVENT_MAX,
 };
 
@@ -349,7 +350,7 @@ struct sipkeep_record {
 	__u8 pad[5];
 };
 #define SIPKEEP_RECORD_ADOPTED (1U << 0)
-#define SIPKEEP_RECORD_OBSERVED (1U << 1) /* would have been refused */
+#define SIPKEEP_RECORD_OBSERVED (1U << 1) /* refused: would have been; mode: observe, until `count` (0: for good) */
 _Static_assert(sizeof(struct sipkeep_record) == 128, "record layout");
 
 /* A client refused at its final ACK: the loader destroys its request socket (see admit.bpf.c). */
@@ -385,6 +386,12 @@ _Static_assert(sizeof(struct sipkeep_listing) == 200, "listing layout");
 struct sipkeep_sweep {
 	__u64 idle_ns; /* remove sources that hold nothing and weren't seen for so long */
 	__u64 removed; /* how many were: written by the program */
+};
+
+struct sipkeep_mode {
+	__u64 until_ns; /* CLOCK_MONOTONIC; 0: for good */
+	__u32 observe;
+	__u32 pad;
 };
 
 struct sipkeep_flush {

@@ -8,6 +8,7 @@
 #include "cover.h"
 #include "host.h"
 #include "maps.h"
+#include "mode.h"
 
 #define RETRY_NS (1ULL * 1000000000) /* after a failure */
 
@@ -78,6 +79,24 @@ void cover_listener(struct cover *cover, __u64 netns_cookie)
 		cover->due = true;
 }
 
+/* A time that `enforce --for` set is over: the kernel acts by that already, the rest is done here. */
+static void mode_tick(struct cover *cover)
+{
+	struct sipkeep_config config;
+	struct failure failure;
+	struct mode mode;
+	char text[64];
+
+	if (maps_config(&cover->datapath, &config, &failure) || !mode_is_over(config.live, host_monotonic_ns()) ||
+	    datapath_trylock(&cover->datapath, &failure))
+		return;
+	if (mode_expire(&cover->datapath, &mode, &failure) > 0) {
+		snprintf(text, sizeof(text), "the time is over: mode %s", mode_name(mode.observe));
+		cover->line(cover->arg, text);
+	}
+	datapath_unlock(&cover->datapath);
+}
+
 /* What could not be counted when it came, for want of memory or of room in the map, may be by now. */
 static int uncounted_adopt(struct cover *cover, struct failure *failure)
 {
@@ -96,6 +115,7 @@ void cover_tick(struct cover *cover)
 	struct failure failure;
 	int err;
 
+	mode_tick(cover);
 	if (now >= cover->next_ns)
 		cover->due = true;
 	else if (cover->told[0])

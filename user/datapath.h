@@ -110,6 +110,9 @@ int datapath_sweep(const struct datapath *datapath, __u64 idle_ns, __u64 *ret_re
 /* Has the kernel emit what is untold of this source's refusals. */
 int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_key *key, __u32 cause);
 
+/* Has the kernel emit a `mode` event; until_ns: CLOCK_MONOTONIC, 0: for good. */
+int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 until_ns);
+
 /*
  * An exclusive flock() on the directory at path; waits up to two seconds, then -EBUSY with who holds it. doing: what the
  * holder does ("the events are being read"). *ret_fd: close() it to release.

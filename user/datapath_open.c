@@ -408,6 +408,13 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
 	return program_run(datapath, "on_flush", &flush, sizeof(flush));
 }
 
+int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 until_ns)
+{
+	struct sipkeep_mode mode = { .until_ns = until_ns, .observe = observe };
+
+	return program_run(datapath, "on_mode", &mode, sizeof(mode));
+}
+
 static int config_store(const struct datapath *datapath, size_t offset, __u64 word, struct failure *failure)
 {
 	char *view = mmap(NULL, sizeof(struct sipkeep_config), PROT_READ | PROT_WRITE, MAP_SHARED,

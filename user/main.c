@@ -37,6 +37,8 @@ static const struct command commands[] = {
 	  "      --observe         refuse nothing and set nothing, whatever the config says\n"
 	  "      --unload-at-exit  unload when stopped, if this run loaded\n"
 	  "SIGHUP applies the config anew.\n", cmd_run },
+	{ "enforce", "on|off [--for TIME]", "enforce, or only observe; for a time, then back, in the kernel by itself",
+	  "      --for TIME        seconds, or with a unit: 90s, 10m, 2h, 1d\n", cmd_enforce },
 	{ "verify", "", "recount every open transport from the kernel's socket tables, print the drift", "", cmd_verify },
 	{ "probe", "", "what this kernel can do, and what sipkeep would do without", "", cmd_probe },
 };
