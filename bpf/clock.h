@@ -2,10 +2,10 @@
 /*
  * clock.h: sources that hold nothing are removed, with no reader and no timer: the hand of a clock.
  *
- * Every entry of `sources` stands in `source_queue` once, from its making to its removal. Each connection that makes
- * an entry looks at the two entries at the head of the queue: what holds nothing and wasn't seen for a while is removed,
- * everything else goes to the end. When the map is full, any that holds nothing will do. The reader's sweep
- * (sweep.bpf.c) lets the hand go round once.
+ * An entry of `sources` stands in `source_queue`, once, from its making, or from when it last came to hold nothing, to
+ * its removal, or to when the hand finds that it holds something. Each connection that makes an entry lets the hand look
+ * at two: what holds nothing and wasn't seen for a while is removed, what was seen lately goes to the end. When the map is
+ * full, any that holds nothing will do. The reader's sweep (sweep.bpf.c) lets the hand go round once.
  *
  * The mark DEAD keeps a connection that arrives at this instant on another CPU from counting in an entry about to vanish:
  * it looks again until the entry is gone, and makes a new one.
@@ -19,29 +19,42 @@
 #define CLOCK_STEPS 2
 #define CLOCK_STEPS_FULL 32
 
-BPF_GLOBAL bool source_remove(const struct sipkeep_source_key *key, __u64 now, __u64 idle_before)
-{
-	struct sipkeep_source_key copy;
-	struct sipkeep_source *source;
-	__u64 tag;
+enum visited {
+	VISITED_GONE, /* removed, or long ago */
+	VISITED_KEPT, /* holds nothing, but was seen lately: back into the queue */
+	VISITED_HELD, /* holds something: it is queued when it doesn't any more */
+};
 
-	if (!key)
-		return false;
-	copy = *key;
-	tag = source_tag(&copy);
-	source = bpf_map_lookup_elem(&sources, &copy);
+/*
+ * The entry of a key that was taken from the queue. idle_before: it may go when it wasn't seen since. Not global: it would
+ * need a copy of the key, and Linux 6.1 has no stack to spare below admit.bpf.c.
+ */
+BPF_CALLED int source_visit(const struct sipkeep_source_key *key, __u64 now, __u64 idle_before)
+{
+	struct sipkeep_source *source = bpf_map_lookup_elem(&sources, key);
+	__u64 word;
+
 	if (!source)
-		return true;
+		return VISITED_GONE;
+	if (!count_is_idle(count_load(&source->count))) {
+		word = __sync_fetch_and_and(&source->count, ~SIPKEEP_QUEUED) & ~SIPKEEP_QUEUED;
+		if (!count_is_idle(word))
+			return VISITED_HELD;
+		/* The last one left in between, and saw it queued. */
+		return __sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_QUEUED) == word ? VISITED_KEPT :
+													 VISITED_HELD;
+	}
 	if (source->last_seen_ns > idle_before || source->tat_ns > now)
-		return false;
+		return VISITED_KEPT;
 	if (source->refused != source->reported)
-		refusal_emit(&copy, &source->refused, &source->reported, source->cause);
-	if (__sync_val_compare_and_swap(&source->count, tag, tag | SIPKEEP_DEAD) != tag)
-		return false;
-	if (!bpf_map_delete_elem(&sources, &copy))
-		return true;
+		refusal_emit(key, &source->refused, &source->reported, source->cause);
+	word = source_tag(key) | SIPKEEP_QUEUED;
+	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_DEAD) != word)
+		return VISITED_KEPT; /* the next visit tells */
+	if (!bpf_map_delete_elem(&sources, key))
+		return VISITED_GONE;
 	__sync_fetch_and_and(&source->count, ~SIPKEEP_DEAD); /* its bucket is being changed beneath this softirq */
-	return false;
+	return VISITED_KEPT;
 }
 
 struct clock_walk {
@@ -50,22 +63,25 @@ struct clock_walk {
 	__u32 removed;
 	__u32 again; /* `first` is set */
 	struct sipkeep_source_key key;
-	struct sipkeep_source_key first; /* put back by this walk: met again, the hand has been round */
+	__u64 first; /* the tag of the first one put back by this walk: met again, the hand has been round */
 };
 
 /* bpf_loop()'s: 1 ends it. */
 BPF_CALLED long clock_step(__u32 index __attribute__((unused)), struct clock_walk *walk)
 {
+	int visited;
+
 	if (bpf_map_pop_elem(&source_queue, &walk->key))
 		return 1;
-	if (source_remove(&walk->key, walk->now, walk->idle_before)) {
+	visited = source_visit(&walk->key, walk->now, walk->idle_before);
+	if (visited == VISITED_GONE)
 		walk->removed++;
+	if (visited != VISITED_KEPT)
 		return 0;
-	}
 	bpf_map_push_elem(&source_queue, &walk->key, BPF_ANY);
 	if (walk->again)
-		return source_key_equal(&walk->first, &walk->key);
-	walk->first = walk->key;
+		return walk->first == source_tag(&walk->key);
+	walk->first = source_tag(&walk->key);
 	walk->again = 1;
 	return 0;
 }

@@ -92,10 +92,10 @@ BPF_CALLED struct sipkeep_source *source_make(const struct sipkeep_source_key *k
 	source = bpf_map_lookup_elem(&sources, &copy);
 	if (source)
 		return source;
-	fresh.count = source_tag(&copy);
+	fresh.count = source_tag(&copy) | SIPKEEP_QUEUED;
 	err = bpf_map_update_elem(&sources, &copy, &fresh, BPF_NOEXIST);
 	if (!err) {
-		bpf_map_push_elem(&source_queue, &copy, BPF_ANY);
+		bpf_map_push_elem(&source_queue, &copy, BPF_ANY); /* should nothing come of it */
 		*ret_made = MADE;
 	} else if (err == -E2BIG || err == -ENOMEM) { /* not -EBUSY: its bucket is being changed beneath this softirq */
 		*ret_made = MADE_FULL;
@@ -167,17 +167,32 @@ BPF_INLINE struct sipkeep_policy_count *policy_count_get(__u32 id)
 	return bpf_map_lookup_elem(&policy_counts, &id);
 }
 
+/*
+ * word: as it was left by giving something back. One that holds nothing any more is queued for its removal (clock.h). The
+ * caller's own copy of the key: see source_find().
+ */
+BPF_INLINE void source_left(struct sipkeep_source *source, const struct sipkeep_source_key *copy, __u64 word)
+{
+	if (!count_is_idle(word) || (word & (SIPKEEP_QUEUED | SIPKEEP_DEAD)))
+		return;
+	/* Whoever comes in between will leave, too. */
+	if (__sync_val_compare_and_swap(&source->count, word, word | SIPKEEP_QUEUED) == word)
+		bpf_map_push_elem(&source_queue, copy, BPF_ANY);
+}
+
 BPF_GLOBAL int places_undo(const struct places *places)
 {
 	if (!places)
 		return 0;
 	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
-		struct sipkeep_source *source = source_find(&places->key);
+		struct sipkeep_source_key copy = places->key;
+		struct sipkeep_source *source = bpf_map_lookup_elem(&sources, &copy);
 
 		if (source) {
 			if (places->rate_ns)
 				__sync_fetch_and_add(&source->tat_ns, -places->rate_ns);
-			__sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE);
+			source_left(source, &copy,
+				    __sync_fetch_and_add(&source->count, -SIPKEEP_RESERVED_ONE) - SIPKEEP_RESERVED_ONE);
 		}
 	}
 	if (places->flags & SIPKEEP_TRANSPORT_IN_POLICY) {
@@ -299,11 +314,12 @@ BPF_GLOBAL int places_add(const struct sipkeep_source_key *key, __u32 flags, __u
 	if (!key)
 		return 0;
 	if (flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
-		struct sipkeep_source *source = source_find(key);
+		struct sipkeep_source_key copy = *key;
+		struct sipkeep_source *source = bpf_map_lookup_elem(&sources, &copy);
 
 		if (source) {
-			__sync_fetch_and_add(&source->count, change);
 			source->last_seen_ns = bpf_ktime_get_ns();
+			source_left(source, &copy, __sync_fetch_and_add(&source->count, change) + change);
 			source_peak(source);
 		}
 	}

@@ -90,7 +90,7 @@ struct {
 	__type(value, struct sipkeep_source);
 } sources MAP;
 
-/* The key of every entry of `sources`, once: see clock.h. */
+/* Keys of entries of `sources` that may hold nothing, each once: see clock.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_QUEUE);
 	__uint(max_entries, 1); /* max_sources, set by the loader */

@@ -85,7 +85,14 @@ MATCH __u64 source_tag(const struct sipkeep_source_key *key)
 		hash *= 0xff51afd7ed558ccdULL;
 		hash ^= hash >> 32;
 	}
+	hash *= 0x9e3779b97f4a7c15ULL; /* the last word's high bits, too */
 	return hash & SIPKEEP_TAG_MASK;
+}
+
+/* Nothing is established, nothing under way. */
+MATCH _Bool count_is_idle(__u64 word)
+{
+	return !(word & ((1ULL << SIPKEEP_TAG_SHIFT) - 1));
 }
 
 MATCH __u32 count_active(__u64 word)

@@ -133,7 +133,8 @@ _Static_assert(sizeof(struct sipkeep_source_key) == 40, "source key layout");
  * A count is one 64-bit word, changed by compare-and-swap or atomic add only:
  *
  *   bit 63      DEAD: being removed from the map, never to be counted in again
- *   bits 40-62  tag, a hash of the key: hash elements are reused at once, and a program that still holds a
+ *   bit 62      QUEUED: its key stands in the queue of those that may be removed (bpf/clock.h)
+ *   bits 40-61  tag, a hash of the key: hash elements are reused at once, and a program that still holds a
  *               pointer to a removed element must not count into the source that took its memory
  *   bits 24-39  reserved: handshakes whose final ACK was let through but which aren't established yet,
  *               connect() calls under way
@@ -144,7 +145,8 @@ _Static_assert(sizeof(struct sipkeep_source_key) == 40, "source key layout");
 #define SIPKEEP_ACTIVE_ONE 1ULL
 #define SIPKEEP_RESERVED_ONE (1ULL << 24)
 #define SIPKEEP_TAG_SHIFT 40
-#define SIPKEEP_TAG_MASK (0x7fffffULL << SIPKEEP_TAG_SHIFT)
+#define SIPKEEP_TAG_MASK (0x3fffffULL << SIPKEEP_TAG_SHIFT)
+#define SIPKEEP_QUEUED (1ULL << 62)
 #define SIPKEEP_DEAD (1ULL << 63)
 
 struct sipkeep_source {

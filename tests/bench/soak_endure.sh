@@ -34,28 +34,3 @@ test_load_amid_traffic() {
 test_apply_a_second() {
 	applies $((${MINUTES:-30} * 60)) 1 1024
 }
-
-# Sources that hold nothing make room for others, when they have been quiet for five minutes and somebody reads.
-# timeout: 900
-test_room_again_after_five_minutes() {
-	sources_begin
-	guard <<-CONFIG
-		max_sources = 100;
-		on_full = "refuse";
-		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060 ]; } );
-	CONFIG
-	reader_start
-	serve pbx 127.0.0.1 5060
-	call_once first --to 127.0.0.1:5060 --from 127.3.0.1 --sources 100 --each 1
-	is 100 got first served
-	release first
-	wait_for 20 is 0 policy_field phones .active
-	call_once others --to 127.0.0.1:5060 --from 127.3.1.1 --sources 100 --each 1
-	is 0 got others served
-	release others
-	wait_for 400 is 0 total_field .sources
-	call_once again --to 127.0.0.1:5060 --from 127.3.1.1 --sources 100 --each 1
-	is 100 got again served
-	release again
-	nothing_left phones
-}

@@ -154,7 +154,7 @@ static void tags_stay_in_their_bits_and_tell_keys_apart(void **state)
 	(void)state;
 	assert_int_equal(tag & ~SIPKEEP_TAG_MASK, 0);
 	assert_true(source_tag(&key) == tag);
-	/* Every bit of the key counts: of 320 single-bit changes, none (or, by bad luck, one) may hash to the same 23 bits. */
+	/* Every bit of the key counts: of 320 single-bit changes, none (or, by bad luck, one) may hash to the same 22 bits. */
 	for (size_t bit = 0; bit < sizeof(key) * 8; bit++) {
 		other = key;
 		((__u8 *)&other)[bit / 8] ^= (__u8)(1 << bit % 8);
@@ -166,7 +166,7 @@ static void tags_stay_in_their_bits_and_tell_keys_apart(void **state)
 static void the_fields_of_a_word_fill_it(void **state)
 {
 	(void)state;
-	assert_true((SIPKEEP_DEAD ^ SIPKEEP_TAG_MASK ^ 0xffff * SIPKEEP_RESERVED_ONE ^ 0xffffff) == ~0ULL);
+	assert_true((SIPKEEP_DEAD ^ SIPKEEP_QUEUED ^ SIPKEEP_TAG_MASK ^ 0xffff * SIPKEEP_RESERVED_ONE ^ 0xffffff) == ~0ULL);
 	assert_int_equal(count_active(word_of(0xabcdef, 0x1234)), 0xabcdef);
 	assert_int_equal(count_reserved(word_of(0xabcdef, 0x1234)), 0x1234);
 	assert_int_equal(count_active(word_of(1, 0) + SIPKEEP_ACTIVE_ONE), 2);
@@ -243,8 +243,13 @@ static void dead_and_foreign_words_are_gone(void **state)
 		assert_int_equal(count_place(0, TAG, limit), PLACE_GONE);
 		assert_int_equal(count_place(word_of(0, 0), 0, limit), PLACE_GONE);
 		/* A full field of another's word says nothing about ours. */
-		assert_int_equal(count_place(word_of(0xffffff, 0xffff) ^ (1ULL << 62), TAG, limit), PLACE_GONE);
+		assert_int_equal(count_place(word_of(0xffffff, 0xffff) ^ (1ULL << 61), TAG, limit), PLACE_GONE);
 	}
+	/* Queued for its removal, it is counted in all the same: the clock finds that out. */
+	assert_int_equal(count_place(word_of(1, 0) | SIPKEEP_QUEUED, TAG, 2), PLACE_FREE);
+	assert_true(count_is_idle(word_of(0, 0) | SIPKEEP_QUEUED));
+	assert_false(count_is_idle(word_of(1, 0)));
+	assert_false(count_is_idle(word_of(0, 1)));
 	/* A policy's word has no tag. */
 	assert_int_equal(count_place(3, 0, 4), PLACE_FREE);
 	assert_int_equal(count_place(4, 0, 4), PLACE_TAKEN);
