@@ -19,26 +19,21 @@
 #define CLOCK_STEPS 2
 #define CLOCK_STEPS_FULL 32
 
-BPF_GLOBAL bool source_remove(const struct sipkeep_source_key *key, __u64 now, __u64 idle_before)
+/* Not global: it would need a copy of the key, and Linux 6.1 has no stack to spare below admit.bpf.c. */
+BPF_CALLED bool source_remove(const struct sipkeep_source_key *key, __u64 now, __u64 idle_before)
 {
-	struct sipkeep_source_key copy;
-	struct sipkeep_source *source;
-	__u64 tag;
+	struct sipkeep_source *source = bpf_map_lookup_elem(&sources, key);
+	__u64 tag = source_tag(key);
 
-	if (!key)
-		return false;
-	copy = *key;
-	tag = source_tag(&copy);
-	source = bpf_map_lookup_elem(&sources, &copy);
 	if (!source)
 		return true;
 	if (source->last_seen_ns > idle_before || source->tat_ns > now)
 		return false;
 	if (source->refused != source->reported)
-		refusal_emit(&copy, &source->refused, &source->reported, source->cause);
+		refusal_emit(key, &source->refused, &source->reported, source->cause);
 	if (__sync_val_compare_and_swap(&source->count, tag, tag | SIPKEEP_DEAD) != tag)
 		return false;
-	if (!bpf_map_delete_elem(&sources, &copy))
+	if (!bpf_map_delete_elem(&sources, key))
 		return true;
 	__sync_fetch_and_and(&source->count, ~SIPKEEP_DEAD); /* its bucket is being changed beneath this softirq */
 	return false;
@@ -50,7 +45,7 @@ struct clock_walk {
 	__u32 removed;
 	__u32 again; /* `first` is set */
 	struct sipkeep_source_key key;
-	struct sipkeep_source_key first; /* put back by this walk: met again, the hand has been round */
+	__u64 first; /* the tag of the first one put back by this walk: met again, the hand has been round */
 };
 
 /* bpf_loop()'s: 1 ends it. */
@@ -64,8 +59,8 @@ BPF_CALLED long clock_step(__u32 index __attribute__((unused)), struct clock_wal
 	}
 	bpf_map_push_elem(&source_queue, &walk->key, BPF_ANY);
 	if (walk->again)
-		return source_key_equal(&walk->first, &walk->key);
-	walk->first = walk->key;
+		return walk->first == source_tag(&walk->key);
+	walk->first = source_tag(&walk->key);
 	walk->again = 1;
 	return 0;
 }
