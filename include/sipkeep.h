@@ -384,7 +384,6 @@ _Static_assert(sizeof(struct sipkeep_listing) == 200, "listing layout");
 /* Arguments of the programs in sweep.bpf.c. */
 struct sipkeep_sweep {
 	__u64 idle_ns; /* remove sources that hold nothing and weren't seen for so long */
-	__u64 removed; /* how many were: written by the program */
 };
 
 struct sipkeep_flush {
