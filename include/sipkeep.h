@@ -261,6 +261,8 @@ struct sipkeep_transport {
 #define SIPKEEP_TRANSPORT_ADOPTED (1U << 2)   /* was open when sipkeep came: its age counts from then */
 #define SIPKEEP_TRANSPORT_SHADOW (1U << 3)    /* counted by the other bank, too: see bpf/recount.h */
 #define SIPKEEP_TRANSPORT_SHADOW_SHIFT 4      /* from here: the IN_* of that */
+#define SIPKEEP_TRANSPORT_WATCHED (1U << 6)   /* without the state callback: watch.bpf.c sees its end */
+#define SIPKEEP_TRANSPORT_FOUND (SIPKEEP_TRANSPORT_ADOPTED | SIPKEEP_TRANSPORT_WATCHED) /* whatever counts it */
 _Static_assert(sizeof(struct sipkeep_transport) == 64, "transport layout");
 
 /* ---- listeners ----------------------------------------------------------------------------------------------- */
@@ -414,5 +416,6 @@ struct sipkeep_meta {
 #define SIPKEEP_MISSING_SK_LOOKUP (1U << 0)
 #define SIPKEEP_MISSING_ITER (1U << 1)
 #define SIPKEEP_MISSING_DESTROY (1U << 2)
+#define SIPKEEP_MISSING_ENDS (1U << 3) /* what was open before isn't counted: its end couldn't be seen */
 
 #endif
