@@ -27,8 +27,8 @@ BPF_INLINE bool state_is_open(__u32 state)
 const volatile bool watching;
 
 /*
- * What tells of its end: its state callback (0) or watch.bpf.c, which looks for a flag (that). With neither (-1), its end
- * would never be counted: then it must not be counted at all.
+ * What tells of its end: its state callback (0), or watch.bpf.c, which looks for a flag (that one). With neither (-1),
+ * its end would never be counted: then it must not be counted at all.
  */
 BPF_CALLED int end_told_by(struct tcp_sock *tp)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * ending.h: a socket goes to a state in which it can't be used both ways any more, or to its end: what it holds is given
- * back, what is to be told is told. One way, whether the state callback (transport.bpf.c) or the tracepoint (watch.bpf.c)
- * sees it. It may be told twice.
+ * ending.h: a socket goes to a state in which it can't be used both ways any more, or to its end: what it holds is
+ * given back, what is to be told is told. One way, whether the state callback (transport.bpf.c) or the tracepoint
+ * (watch.bpf.c) sees it. Either may come twice.
  */
 #ifndef SIPKEEP_ENDING_H
 #define SIPKEEP_ENDING_H

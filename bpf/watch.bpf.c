@@ -7,7 +7,8 @@
  *
  * The kernel skips a program that is already running on this CPU, and the run of a process may be interrupted by a
  * softirq in which another socket ends. Hence two, one after the other: of these, at most one is running then, and the
- * other one isn't skipped. Nothing comes in between a softirq's own run. Where both run, the second finds nothing to do.
+ * other one isn't skipped. A softirq's own run is interrupted by no other. Where both run, the second finds nothing to
+ * do. So misses that the kernel counts (recursion_misses) are no ends missed.
  */
 #include "ending.h"
 #include <bpf/bpf_tracing.h>

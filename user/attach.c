@@ -305,11 +305,12 @@ static int watch_reconcile(struct reconcile *r)
 		link = bpf_link_create(program, 0, BPF_TRACE_RAW_TP, NULL);
 		close(program);
 		if (link < 0)
-			return failure_set(r->failure, link, "%s can't be attached to the tracepoint inet_sock_set_state: %s",
-					   name, strerror(-link));
+			return failure_set(r->failure, link, "%s can't be attached to its tracepoint: %s", name,
+					   strerror(-link));
 		link = link_pin(r, link, hook, 0);
 		if (link)
 			return link;
+		tell(r, "+ %s for the whole host", attached_hooks[hook]);
 	}
 	return 0;
 }

@@ -62,7 +62,8 @@ static enum datapath_ends ends_find(const struct btf *btf)
 {
 	if (iterator_sets_callbacks(btf))
 		return DATAPATH_ENDS_CALLBACK;
-	return btf_has(btf, "btf_trace_inet_sock_set_state", BTF_KIND_TYPEDEF) ? DATAPATH_ENDS_WATCHED : DATAPATH_ENDS_UNSEEN;
+	return btf_has(btf, "btf_trace_inet_sock_set_state", BTF_KIND_TYPEDEF) ? DATAPATH_ENDS_WATCHED :
+										 DATAPATH_ENDS_UNSEEN;
 }
 
 enum datapath_ends datapath_ends(void)

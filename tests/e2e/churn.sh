@@ -155,3 +155,25 @@ test_churn_over_a_limit() {
 	is "$(policy_field out .connected)" policy_field out .destroyed
 	is "$(count pbx accepted)" policy_field in .connected
 }
+
+# What is open at each load ends in every way there is, uncounted or counted for good if its end isn't seen.
+# timeout: 300
+test_loads_amid_churn() {
+	local churn loads=0 adopted=0
+	guard_churn ''
+	bg in_cgroup "$TOOLS/churn" --ports 5060-5063 --count "$(scaled 60000 12000)" --concurrency 512 --stall "$(patience 30)" \
+		>"$TMP/churn.json"
+	churn=$BG
+	wait_for 20 under_way
+	while bg_running "$churn" && ((loads < 20)); do
+		sk unload
+		sk load -c "$TMP/sipkeep.conf" -j >"$TMP/load.json" || die "load: $(<"$TMP/load.json")"
+		adopted=$((adopted + $(jq .adopted "$TMP/load.json")))
+		loads=$((loads + 1))
+	done
+	bg_wait "$churn" || die "churn: $(<"$TMP/churn.json")"
+	wait_for 120 none_open
+	nothing_left in out
+	((adopted > 100)) || die "$adopted adopted at $loads loads"
+	echo "$adopted adopted at $loads loads"
+}
