@@ -122,6 +122,8 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 	    !((live & SIPKEEP_LIVE_PREPARE) && port_is_guarded(live ^ SIPKEEP_LIVE_BANK, tuple.local_port)))
 		return;
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!transport)
+		storage_failed_count(SIPKEEP_MAX_POLICIES);
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
 		return;
 	/* Untold, its entry outlives it, and a SYN to a port nobody listens on meets a RST either way. */
@@ -148,6 +150,8 @@ BPF_CALLED void adopt_open(struct tcp_sock *tp, struct sipkeep_transport *transp
 	transport = bpf_sk_storage_get(&transports, tp, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (transport)
 		adopt_transport(tp, transport, &sighting, live, state);
+	else
+		storage_failed_count(sighting.key.policy);
 }
 
 SEC("iter/tcp")

@@ -333,6 +333,18 @@ BPF_GLOBAL int places_active(const struct places *places)
 	return 0;
 }
 
+/* A socket whose storage could not be had is told of nowhere else. policy: SIPKEEP_MAX_POLICIES for a listener. */
+BPF_INLINE void storage_failed_count(__u32 policy)
+{
+	struct sipkeep_policy_stats *its = policy_stats_get(policy);
+	struct sipkeep_stats *mine = stats_get();
+
+	if (its)
+		counter_add(&its->uncounted);
+	if (mine)
+		counter_add(&mine->storage_failed);
+}
+
 BPF_INLINE void admitted_count(__u32 policy)
 {
 	struct sipkeep_policy_stats *mine = policy_stats_get(policy);

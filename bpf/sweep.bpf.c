@@ -35,3 +35,17 @@ int on_flush(struct sipkeep_flush *ctx)
 		refusal_emit(&key, &count->refused, &count->reported, ctx->cause);
 	return 0;
 }
+
+/* Tells the mode that the loader has put in force. */
+SEC("syscall")
+int on_mode(struct sipkeep_mode *ctx)
+{
+	struct sipkeep_record *record = record_begin(SIPKEEP_EVENT_MODE);
+
+	if (!record)
+		return 0;
+	record->count = ctx->until_ns;
+	record->flags = ctx->observe ? SIPKEEP_RECORD_OBSERVED : 0;
+	record_submit(record);
+	return 0;
+}

@@ -89,18 +89,10 @@ BPF_CALLED bool places_unseen(struct places *places, const struct sipkeep_tuple 
 /* A socket without storage can't be told apart at its end: its place is given back, the loss counted. */
 BPF_CALLED void storage_lost(const struct places *places)
 {
-	struct sipkeep_policy_stats *policy;
-	struct sipkeep_stats *mine;
-
 	if (!places)
 		return;
 	places_release(&places->key, places->flags);
-	policy = policy_stats_get(places->key.policy);
-	if (policy)
-		counter_add(&policy->uncounted);
-	mine = stats_get();
-	if (mine)
-		counter_add(&mine->storage_failed);
+	storage_failed_count(places->key.policy);
 }
 
 BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __u32 direction)
@@ -163,6 +155,8 @@ BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	if (!cfg || !tp || !port_is_guarded(live_get(cfg), ctx->local_port))
 		return;
 	transport = bpf_sk_storage_get(&transports, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!transport)
+		storage_failed_count(SIPKEEP_MAX_POLICIES);
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER) /* run twice: see on_established() */
 		return;
 	transport->phase = SIPKEEP_PHASE_LISTENER;

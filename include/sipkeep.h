@@ -310,6 +310,7 @@ enum sipkeep_event {
 	SIPKEEP_EVENT_LISTENER_UP,
 	SIPKEEP_EVENT_LISTENER_DOWN,
 	SIPKEEP_EVENT_FULL,
+	SIPKEEP_EVENT_MODE,
 	SIPKEEP_EVENT_MAX,
 };
 
@@ -351,7 +352,7 @@ struct sipkeep_record {
 	__u8 pad[5];
 };
 #define SIPKEEP_RECORD_ADOPTED (1U << 0)
-#define SIPKEEP_RECORD_OBSERVED (1U << 1) /* would have been refused */
+#define SIPKEEP_RECORD_OBSERVED (1U << 1) /* refused: would have been; mode: observe, until `count` (0: for good) */
 _Static_assert(sizeof(struct sipkeep_record) == 128, "record layout");
 
 /* A client refused at its final ACK: the loader destroys its request socket (see admit.bpf.c). */
@@ -388,6 +389,12 @@ struct sipkeep_sweep {
 	__u64 idle_ns; /* remove sources that hold nothing and weren't seen for so long */
 };
 
+struct sipkeep_mode {
+	__u64 until_ns; /* CLOCK_MONOTONIC; 0: for good */
+	__u32 observe;
+	__u32 pad;
+};
+
 struct sipkeep_flush {
 	struct sipkeep_source_key key;
 	__u32 cause; /* for a source without an entry */
@@ -408,7 +415,8 @@ struct sipkeep_meta {
 	__u32 cgroup_count;
 	__u32 path_count;
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
-	__u64 delivered;    /* records the readers took from the ring: the last `seq` */
+	__u64 delivered;    /* records whose lines are written: with what is lost, the last `seq` */
+	__u64 dropped;	    /* records a reader took from the ring and died with, or could not write: lost, too */
 	__u64 lost_told;    /* lost records already told by `lost` events */
 };
 

@@ -70,6 +70,12 @@ static int wanted_read(struct reconcile *r)
 	return netns_scan(fds, r->wanted_count, &r->namespaces, r->failure);
 }
 
+static void programs_none(struct reconcile *r)
+{
+	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
+		r->programs[hook] = -1;
+}
+
 static int programs_open(struct reconcile *r)
 {
 	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++) {
@@ -177,28 +183,6 @@ static int link_renew(const struct reconcile *r, const struct attached *attached
 	return err < 0 ? failure_set(r->failure, err, "%s can't be given another program: %s", path, strerror(-err)) : 0;
 }
 
-/* Writes the programs' names that sit at this hook of the cgroup or its ancestors. */
-static void programs_in_the_way(int cgroup_fd, enum bpf_attach_type type, char *text, size_t size)
-{
-	__u32 ids[64], count = 64, flags = 0;
-
-	text[0] = '\0';
-	if (bpf_prog_query(cgroup_fd, type, BPF_F_QUERY_EFFECTIVE, &flags, ids, &count))
-		return;
-	for (__u32 i = 0; i < count && i < 64; i++) {
-		struct bpf_prog_info info = {};
-		__u32 length = sizeof(info);
-		int fd = bpf_prog_get_fd_by_id(ids[i]);
-		size_t used = strlen(text);
-
-		if (fd < 0)
-			continue;
-		if (!bpf_obj_get_info_by_fd(fd, &info, &length))
-			snprintf(text + used, size - used, "%s%s (id %u)", used ? ", " : "", info.name, ids[i]);
-		close(fd);
-	}
-}
-
 static int cgroup_hook_attach(struct reconcile *r, struct wanted *wanted, enum attached_hook hook)
 {
 	int link = bpf_link_create(r->programs[hook], wanted->fd, attached_types[hook], NULL), err;
@@ -211,7 +195,7 @@ static int cgroup_hook_attach(struct reconcile *r, struct wanted *wanted, enum a
 		return link_pin(r, link, hook, wanted->id);
 	}
 	err = link;
-	programs_in_the_way(wanted->fd, attached_types[hook], others, sizeof(others));
+	attached_names(wanted->fd, hook, others, sizeof(others));
 	if (err == -EPERM && others[0])
 		return failure_set(r->failure, err,
 				   "on_%s can't be attached to cgroup %s: another program sits there, or above it, without "
@@ -419,14 +403,27 @@ static int reconcile_run(struct reconcile *r)
 	return err ?: leaving_detach(r);
 }
 
+static void reconcile_end(struct reconcile *r)
+{
+	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
+		if (r->programs[hook] >= 0)
+			close(r->programs[hook]);
+	for (size_t i = 0; i < r->wanted_count; i++)
+		if (r->wanted[i].fd >= 0)
+			close(r->wanted[i].fd);
+	attached_free(&r->pins);
+	netns_set_free(&r->namespaces);
+	if (r->meta)
+		munmap(r->meta, sizeof(*r->meta));
+}
+
 int datapath_reconcile(const struct datapath *datapath, void (*line)(void *arg, const char *text), void *arg,
 		       struct failure *failure)
 {
 	struct reconcile r = { .datapath = datapath, .line = line, .arg = arg, .failure = failure };
 	int err;
 
-	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
-		r.programs[hook] = -1;
+	programs_none(&r);
 	r.meta = datapath_meta_map(datapath);
 	if (!r.meta)
 		return failure_set(failure, -errno, "the meta map can't be written: %s", strerror(errno));
@@ -434,14 +431,19 @@ int datapath_reconcile(const struct datapath *datapath, void (*line)(void *arg, 
 	err = err ?: programs_open(&r);
 	err = err ?: attached_read(datapath, &r.pins, failure);
 	err = err ?: reconcile_run(&r);
-	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
-		if (r.programs[hook] >= 0)
-			close(r.programs[hook]);
-	for (size_t i = 0; i < r.wanted_count; i++)
-		if (r.wanted[i].fd >= 0)
-			close(r.wanted[i].fd);
-	attached_free(&r.pins);
-	netns_set_free(&r.namespaces);
-	munmap(r.meta, sizeof(*r.meta));
+	reconcile_end(&r);
 	return err ? err : r.lines;
+}
+
+void datapath_detach_others(const struct datapath *datapath)
+{
+	struct failure ignored;
+	struct reconcile r = { .datapath = datapath, .failure = &ignored };
+
+	programs_none(&r);
+	if (!wanted_read(&r) && !programs_open(&r))
+		for (size_t i = 0; i < r.wanted_count; i++)
+			if (r.wanted[i].fd >= 0)
+				others_detach(&r, r.wanted[i].fd);
+	reconcile_end(&r);
 }

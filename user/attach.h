@@ -19,4 +19,7 @@
 int datapath_reconcile(const struct datapath *datapath, void (*line)(void *arg, const char *text), void *arg,
 		       struct failure *failure);
 
+/* Takes the programs from the guarded cgroups where another than sipkeep attached them: unloading ends all of it. */
+void datapath_detach_others(const struct datapath *datapath);
+
 #endif

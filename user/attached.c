@@ -135,6 +135,27 @@ unsigned int attached_times(int cgroup_fd, enum attached_hook hook, __u32 progra
 	return times;
 }
 
+void attached_names(int cgroup_fd, enum attached_hook hook, char *text, size_t size)
+{
+	__u32 ids[64], count = 64, flags = 0;
+
+	text[0] = '\0';
+	if (bpf_prog_query(cgroup_fd, attached_types[hook], BPF_F_QUERY_EFFECTIVE, &flags, ids, &count))
+		return;
+	for (__u32 i = 0; i < count && i < 64; i++) {
+		struct bpf_prog_info info = {};
+		__u32 length = sizeof(info);
+		int fd = bpf_prog_get_fd_by_id(ids[i]);
+		size_t used = strlen(text);
+
+		if (fd < 0)
+			continue;
+		if (!bpf_obj_get_info_by_fd(fd, &info, &length))
+			snprintf(text + used, size - used, "%s%s (id %u)", used ? ", " : "", info.name, ids[i]);
+		close(fd);
+	}
+}
+
 __u32 attached_program_id(int program_fd)
 {
 	struct bpf_prog_info info = {};

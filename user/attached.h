@@ -6,7 +6,7 @@
 #include <linux/bpf.h>
 #include "datapath.h"
 
-/* The hooks of a cgroup, in the order they are attached: those that watch, then the gates, which decide by the counts. */
+/* The hooks of a cgroup, in the order they are attached: those that watch, then the gates, which decide by counts. */
 enum attached_hook {
 	ATTACHED_SOCKOPS,
 	ATTACHED_SOCK_RELEASE,
@@ -51,6 +51,9 @@ const struct attached *attached_find(const struct attached_list *list, enum atta
 
 /* How often a program sits at this hook of the cgroup itself, by whomever: 0, 1, or 2 with a link and systemd's. */
 unsigned int attached_times(int cgroup_fd, enum attached_hook hook, __u32 program_id);
+
+/* Writes the programs that sit at this hook of the cgroup or its ancestors: "guard (id 41), other (id 7)". */
+void attached_names(int cgroup_fd, enum attached_hook hook, char *text, size_t size);
 
 /* The id of a program; 0 when it can't be told. */
 __u32 attached_program_id(int program_fd);

@@ -2,14 +2,15 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "command.h"
 #include "follow.h"
 #include "reader.h"
 
-static int print_line(void *arg, const char *text, size_t length)
+static void tell(void *arg, const char *what, const char *why)
 {
 	(void)arg;
-	return fwrite(text, 1, length, stdout) == length ? 0 : -errno;
+	command_error("%s%s", what, why);
 }
 
 int cmd_events(struct command_context *context, const struct command *self, int argc, char **argv)
@@ -18,7 +19,7 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 	struct datapath datapath CLEANUP_DATAPATH;
 	struct failure failure = { "" };
 	struct reader *reader;
-	static const struct follow_calls no_calls;
+	static const struct follow_calls calls = { .tell = tell };
 	bool follow = false;
 	int option, err;
 
@@ -37,13 +38,15 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 	if (err)
 		return err;
 	if (follow) {
-		err = follow_events(&datapath, &no_calls, NULL, false, &failure);
+		err = follow_events(&datapath, &calls, NULL, false, &failure);
 	} else {
-		err = reader_open(&datapath, print_line, NULL, &reader, &failure);
+		err = reader_open(&datapath, STDOUT_FILENO, &reader, &failure);
 		if (!err) {
 			err = reader_poll(reader);
 			if (err > 0) /* again: what was lost after the last of them is told when nothing more is there */
 				err = reader_poll(reader);
+			if (err == -EAGAIN)
+				err = -reader_error(reader);
 			reader_close(reader);
 			if (err < 0)
 				failure_set(&failure, err, "events can't be printed: %s", strerror(-err));

@@ -56,10 +56,16 @@ static void run_listener(void *arg, __u64 netns_cookie)
 	cover_listener(((struct run *)arg)->cover, netns_cookie);
 }
 
+static void run_tell(void *arg, const char *what, const char *why)
+{
+	(void)arg;
+	command_error("%s%s", what, why);
+}
+
 /* Attached first to what has come since it was loaded. */
 static int run_follow(struct run *run, const struct datapath *datapath, struct failure *failure)
 {
-	static const struct follow_calls calls = { .reload = run_reload, .tick = run_tick, .listener = run_listener };
+	static const struct follow_calls calls = { .tell = run_tell, .reload = run_reload, .tick = run_tick, .listener = run_listener };
 	int err = cover_open(datapath, change_print, NULL, &run->cover, failure);
 
 	if (err)

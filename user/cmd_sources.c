@@ -59,14 +59,7 @@ static int entry_compare(const void *a, const void *b)
 /* A kernel time as RFC 3339 UTC to the second. text: 32 bytes. */
 static char *time_format(__u64 monotonic_ns, char *text)
 {
-	time_t seconds = (time_t)((monotonic_ns + (__u64)host_realtime_offset_ns()) / 1000000000);
-	struct tm utc;
-
-	if (!monotonic_ns)
-		return NULL;
-	gmtime_r(&seconds, &utc);
-	strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &utc);
-	return text;
+	return monotonic_ns ? host_time_format(monotonic_ns, text) : NULL;
 }
 
 struct policies {

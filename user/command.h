@@ -74,6 +74,7 @@ int cmd_sources(struct command_context *, const struct command *, int, char **);
 int cmd_transports(struct command_context *, const struct command *, int, char **);
 int cmd_events(struct command_context *, const struct command *, int, char **);
 int cmd_run(struct command_context *, const struct command *, int, char **);
+int cmd_enforce(struct command_context *, const struct command *, int, char **);
 int cmd_verify(struct command_context *, const struct command *, int, char **);
 int cmd_probe(struct command_context *, const struct command *, int, char **);
 

@@ -7,6 +7,8 @@
 #include "attached.h"
 #include "cover.h"
 #include "host.h"
+#include "maps.h"
+#include "mode.h"
 
 #define RETRY_NS (1ULL * 1000000000) /* after a failure */
 
@@ -17,6 +19,7 @@ struct cover {
 	char root[PATH_MAX]; /* where cgroup2 is mounted */
 	__u64 next_ns;	     /* when to look at everything */
 	bool due;
+	__u64 uncounted; /* maps_uncounted() at the last rescan */
 	__u64 seen; /* the last namespace that a listener came up in: it has its sk_lookup, or can't be found */
 	char told[sizeof(((struct failure *)0)->text)]; /* the last failure */
 };
@@ -76,12 +79,43 @@ void cover_listener(struct cover *cover, __u64 netns_cookie)
 		cover->due = true;
 }
 
+/* A time that `enforce --for` set is over: the kernel acts by that already, the rest is done here. */
+static void mode_tick(struct cover *cover)
+{
+	struct sipkeep_config config;
+	struct failure failure;
+	struct mode mode;
+	char text[64];
+
+	if (maps_config(&cover->datapath, &config, &failure) || !mode_is_over(config.live, host_monotonic_ns()) ||
+	    datapath_trylock(&cover->datapath, &failure))
+		return;
+	if (mode_expire(&cover->datapath, &mode, &failure) > 0) {
+		snprintf(text, sizeof(text), "the time is over: mode %s", mode_name(mode.observe));
+		cover->line(cover->arg, text);
+	}
+	datapath_unlock(&cover->datapath);
+}
+
+/* What could not be counted when it came, for want of memory or of room in the map, may be by now. */
+static int uncounted_adopt(struct cover *cover, struct failure *failure)
+{
+	__u64 uncounted;
+	int err = maps_uncounted(&cover->datapath, &uncounted);
+
+	if (err || uncounted == cover->uncounted)
+		return err ? failure_set(failure, err, "the counters can't be read: %s", strerror(-err)) : 0;
+	cover->uncounted = uncounted;
+	return datapath_adopt(&cover->datapath, failure);
+}
+
 void cover_tick(struct cover *cover)
 {
 	__u64 now = host_monotonic_ns();
 	struct failure failure;
 	int err;
 
+	mode_tick(cover);
 	if (now >= cover->next_ns)
 		cover->due = true;
 	else if (cover->told[0])
@@ -93,6 +127,8 @@ void cover_tick(struct cover *cover)
 	if (err)
 		return; /* the next tick tries again; gone for good, the reader ends */
 	err = datapath_reconcile(&cover->datapath, cover->line, cover->arg, &failure);
+	if (err >= 0)
+		err = uncounted_adopt(cover, &failure);
 	datapath_unlock(&cover->datapath);
 	cover->due = false;
 	cover->next_ns = now + (err < 0 ? RETRY_NS : COVER_RESCAN_NS);

@@ -16,7 +16,7 @@ int cover_open(const struct datapath *datapath, void (*line)(void *arg, const ch
 void cover_close(struct cover *cover);
 
 /*
- * Looks for cgroups that have come back, and every COVER_RESCAN_NS at everything. Cheap; to be called every 100 ms.
+ * Looks for cgroups that have come back, for a mode whose time is over, and every COVER_RESCAN_NS at everything. Cheap; to be called every 100 ms.
  * While another process changes the instance, it does nothing and tries again the next time.
  */
 void cover_tick(struct cover *cover);

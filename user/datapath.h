@@ -76,7 +76,7 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 void datapath_close(struct datapath *datapath);
 #define CLEANUP_DATAPATH __attribute__((cleanup(datapath_close)))
 
-/* For an instance opened without its lock: takes it if nobody has it, -EBUSY otherwise; -EAGAIN when it was unloaded. */
+/* For an instance opened without its lock: takes it unless another has it (-EBUSY); -EAGAIN when it was unloaded. */
 int datapath_trylock(struct datapath *datapath, struct failure *failure);
 void datapath_unlock(struct datapath *datapath);
 
@@ -109,6 +109,9 @@ int datapath_sweep(const struct datapath *datapath, __u64 idle_ns, __u64 *ret_re
 
 /* Has the kernel emit what is untold of this source's refusals. */
 int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_key *key, __u32 cause);
+
+/* Has the kernel emit a `mode` event; until_ns: CLOCK_MONOTONIC, 0: for good. */
+int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 until_ns);
 
 /*
  * An exclusive flock() on the directory at path; waits up to two seconds, then -EBUSY with who holds it. doing: what the

@@ -73,6 +73,10 @@ static int paths_write(const struct datapath *datapath, char *const *paths, size
 
 void datapath_cgroups_store(struct sipkeep_meta *meta, const struct sipkeep_meta *next)
 {
+	if (meta->cgroup_count == next->cgroup_count && meta->path_count == next->path_count &&
+	    !memcmp(meta->cgroup_ids, next->cgroup_ids, sizeof(meta->cgroup_ids)) &&
+	    !memcmp(meta->cgroup_levels, next->cgroup_levels, sizeof(meta->cgroup_levels)))
+		return;
 	meta->cgroup_count = 0; /* a walk that reads them meanwhile takes sockets for unguarded, not for guarded */
 	memcpy(meta->cgroup_ids, next->cgroup_ids, sizeof(meta->cgroup_ids));
 	memcpy(meta->cgroup_levels, next->cgroup_levels, sizeof(meta->cgroup_levels));

@@ -17,6 +17,7 @@
 #include <linux/magic.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include "attach.h"
 #include "datapath_internal.h"
 #include "recount.h"
 
@@ -45,6 +46,7 @@ const char *const datapath_map_names[] = {
 _Static_assert(sizeof(datapath_map_names) / sizeof(datapath_map_names[0]) == DATAPATH_MAP_MAX, "a name for each map");
 
 #define LOCK_TRIES 40
+#define DESCRIPTORS 64 /* what a verb may open at once, rounded up */
 #define LOCK_PAUSE_NS (50 * 1000 * 1000)
 
 /* Who holds a flock() on this inode: its pid from /proc/locks, 0 when it can't be told. */
@@ -236,6 +238,9 @@ static int map_open(struct datapath *datapath, enum datapath_map map, struct fai
 
 	snprintf(path, sizeof(path), "%s/%s", datapath->dir, datapath_map_names[map]);
 	fd = bpf_obj_get(path);
+	if (fd == -EMFILE || fd == -ENFILE)
+		return failure_set(failure, fd, "%s can't be opened: %s; sipkeep needs %d descriptors, raise the limit "
+				   "(ulimit -n, LimitNOFILE=)", path, strerror(-fd), DESCRIPTORS);
 	if (fd < 0) /* never -ENOENT: it is loaded */
 		return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' "
 				   "removes it", path, strerror(-fd));
@@ -327,16 +332,21 @@ bool datapath_is_gone(const struct datapath *datapath)
 
 int datapath_unload(const char *instance, struct failure *failure)
 {
-	struct datapath datapath;
+	struct datapath datapath, opened;
+	struct failure ignored;
 	int err;
 
 	datapath_init(&datapath);
+	datapath_init(&opened);
 	snprintf(datapath.dir, sizeof(datapath.dir), "%s/%s", DATAPATH_ROOT, instance);
 	if (access(datapath.dir, F_OK))
 		return errno == EACCES ?
 			       failure_set(failure, -EACCES, "%s: %s; run it with sudo", datapath.dir, strerror(errno)) :
 			       failure_set(failure, -ENOENT, "instance '%s' is not loaded", instance);
 	err = datapath_lock(&datapath, failure);
+	if (!err && !datapath_open(instance, false, &opened, &ignored))
+		datapath_detach_others(&opened);
+	datapath_close(&opened);
 	err = err ?: datapath_remove_pins(datapath.dir, failure);
 	if (!err && rmdir(datapath.dir))
 		err = failure_set(failure, -errno, "%s can't be removed: %s", datapath.dir, strerror(errno));
@@ -348,6 +358,8 @@ int datapath_unload(const char *instance, struct failure *failure)
 
 int datapath_program(const struct datapath *datapath, const char *name, struct failure *failure)
 {
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
 	char path[PATH_MAX + 64];
 	int fd;
 
@@ -356,6 +368,14 @@ int datapath_program(const struct datapath *datapath, const char *name, struct f
 	if (fd < 0 && failure)
 		return failure_set(failure, fd, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' removes "
 				   "it", path, strerror(-fd));
+	/* A map, or another's program under our name? */
+	if (fd >= 0 && (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, name, sizeof(info.name) - 1))) {
+		close(fd);
+		fd = -EINVAL;
+		if (failure)
+			failure_set(failure, fd, "%s is not a program of sipkeep's; the instance is damaged, 'sipkeep unload' "
+				    "removes it", path);
+	}
 	return fd;
 }
 
@@ -392,6 +412,13 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
 	struct sipkeep_flush flush = { .key = *key, .cause = cause };
 
 	return program_run(datapath, "on_flush", &flush, sizeof(flush), NULL);
+}
+
+int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 until_ns)
+{
+	struct sipkeep_mode mode = { .until_ns = until_ns, .observe = observe };
+
+	return program_run(datapath, "on_mode", &mode, sizeof(mode));
 }
 
 static int config_store(const struct datapath *datapath, size_t offset, __u64 word, struct failure *failure)

@@ -14,6 +14,7 @@ static const char *const event_names[] = {
 	[SIPKEEP_EVENT_LISTENER_UP] = "listener_up",
 	[SIPKEEP_EVENT_LISTENER_DOWN] = "listener_down",
 	[SIPKEEP_EVENT_FULL] = "full",
+	[SIPKEEP_EVENT_MODE] = "mode",
 };
 _Static_assert(sizeof(event_names) / sizeof(event_names[0]) == SIPKEEP_EVENT_MAX, "a name for each event");
 
@@ -102,17 +103,24 @@ static __attribute__((format(printf, 2, 3))) void line_add(struct line *line, co
 		line->used += (size_t)length < room ? (size_t)length : room - 1;
 }
 
-static void line_begin(struct line *line, const char *event, __u64 ts_ns, const struct events_context *context)
+/* RFC 3339, UTC, quoted. monotonic_ns: CLOCK_MONOTONIC. */
+static void line_add_time(struct line *line, __u64 monotonic_ns, const struct events_context *context)
 {
-	__u64 real = ts_ns + (__u64)context->realtime_offset_ns;
+	__u64 real = monotonic_ns + (__u64)context->realtime_offset_ns;
 	time_t seconds = (time_t)(real / 1000000000);
 	char when[32];
 	struct tm utc;
 
 	gmtime_r(&seconds, &utc);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
-	line_add(line, "{\"v\":1,\"ts\":\"%s.%06lluZ\",\"seq\":%llu,\"event\":\"%s\"", when,
-		 (real % 1000000000) / 1000, context->seq, event);
+	line_add(line, "\"%s.%06lluZ\"", when, (real % 1000000000) / 1000);
+}
+
+static void line_begin(struct line *line, const char *event, __u64 ts_ns, const struct events_context *context)
+{
+	line_add(line, "{\"v\":1,\"ts\":");
+	line_add_time(line, ts_ns, context);
+	line_add(line, ",\"seq\":%llu,\"event\":\"%s\"", context->seq, event);
 }
 
 static size_t line_end(struct line *line)
@@ -172,6 +180,15 @@ static void add_refused(struct line *line, const struct sipkeep_record *record, 
 		 record->flags & SIPKEEP_RECORD_OBSERVED ? "true" : "false");
 }
 
+static void add_mode(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
+{
+	line_add(line, ",\"mode\":\"%s\",\"until\":", record->flags & SIPKEEP_RECORD_OBSERVED ? "observe" : "enforce");
+	if (record->count)
+		line_add_time(line, record->count, context);
+	else
+		line_add(line, "null");
+}
+
 size_t events_encode(const struct sipkeep_record *record, const struct events_context *context, char *text)
 {
 	struct line line = { .text = text };
@@ -191,6 +208,9 @@ size_t events_encode(const struct sipkeep_record *record, const struct events_co
 	case SIPKEEP_EVENT_LISTENER_DOWN:
 		line_add(&line, ",\"id\":\"%s\",\"local\":\"%s\"", events_id(record->cookie, 0, id),
 			 events_endpoint(&record->local, record->local_port, local));
+		break;
+	case SIPKEEP_EVENT_MODE:
+		add_mode(&line, record, context);
 		break;
 	}
 	return line_end(&line);

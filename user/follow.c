@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include "follow.h"
@@ -15,6 +16,7 @@ struct follow {
 	struct reader *reader;
 	const struct follow_calls *calls;
 	void *arg;
+	bool waiting; /* lines can't be written */
 	sd_event_source *timer;
 };
 
@@ -30,19 +32,24 @@ void follow_block_signals(void)
 	signal(SIGPIPE, SIG_IGN); /* a reader of ours that goes away is EPIPE */
 }
 
-static int on_line(void *arg, const char *text, size_t length)
-{
-	(void)arg;
-	return fwrite(text, 1, length, stdout) == length ? 0 : -errno;
-}
-
+/* What can't be written now is told once, and once that it is over. */
 static int take(struct follow *follow, sd_event *loop)
 {
 	int got = reader_poll(follow->reader);
 
-	if (got >= 0 && fflush(stdout))
-		got = -errno;
-	return got < 0 ? sd_event_exit(loop, got) : 0;
+	if (got == -EAGAIN) {
+		if (!follow->waiting)
+			follow->calls->tell(follow->arg, "events can't be written, they wait in the kernel: ",
+					    strerror(reader_error(follow->reader)));
+		follow->waiting = true;
+		return 0;
+	}
+	if (got < 0)
+		return sd_event_exit(loop, got);
+	if (follow->waiting)
+		follow->calls->tell(follow->arg, "events are written again", "");
+	follow->waiting = false;
+	return 0;
 }
 
 static int on_ring(sd_event_source *source, int fd, uint32_t events, void *arg)
@@ -98,6 +105,8 @@ static int loop_run(struct follow *follow, sd_event *loop)
 	if (err >= 0)
 		err = sd_event_add_io(loop, NULL, reader_fd(follow->reader), EPOLLIN, on_ring, follow);
 	if (err >= 0)
+		err = sd_event_add_io(loop, NULL, reader_abort_fd(follow->reader), EPOLLIN, on_ring, follow);
+	if (err >= 0)
 		err = sd_event_add_time_relative(loop, &follow->timer, CLOCK_MONOTONIC, 0, 10000, on_timer, follow);
 	if (err >= 0)
 		err = sd_event_source_set_enabled(follow->timer, SD_EVENT_ON);
@@ -109,7 +118,7 @@ int follow_events(const struct datapath *datapath, const struct follow_calls *ca
 {
 	struct follow follow = { .datapath = datapath, .calls = calls, .arg = arg };
 	sd_event *loop = NULL;
-	int err = reader_open(datapath, on_line, NULL, &follow.reader, failure);
+	int err = reader_open(datapath, STDOUT_FILENO, &follow.reader, failure);
 
 	if (err)
 		return err;
@@ -124,8 +133,8 @@ int follow_events(const struct datapath *datapath, const struct follow_calls *ca
 		sd_notify(0, "STOPPING=1");
 	if (err >= 0) /* what came since the last look */
 		err = reader_poll(follow.reader);
-	if (err >= 0 && fflush(stdout))
-		err = -errno;
+	if (err == -EAGAIN)
+		err = -reader_error(follow.reader);
 	sd_event_source_unref(follow.timer);
 	sd_event_unref(loop);
 	reader_close(follow.reader);

@@ -176,3 +176,13 @@ __s64 host_realtime_offset_ns(void)
 {
 	return (__s64)(clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC));
 }
+
+char *host_time_format(__u64 monotonic_ns, char *text)
+{
+	time_t seconds = (time_t)((monotonic_ns + (__u64)host_realtime_offset_ns()) / 1000000000);
+	struct tm utc;
+
+	gmtime_r(&seconds, &utc);
+	strftime(text, HOST_TIME_LEN, "%Y-%m-%dT%H:%M:%SZ", &utc);
+	return text;
+}

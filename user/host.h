@@ -37,4 +37,8 @@ __s64 host_realtime_offset_ns(void);
 
 __u64 host_monotonic_ns(void);
 
+/* "2026-03-01T09:12:44Z" of a CLOCK_MONOTONIC time. text: HOST_TIME_LEN bytes; returns it. */
+#define HOST_TIME_LEN 32
+char *host_time_format(__u64 monotonic_ns, char *text);
+
 #endif

@@ -9,6 +9,7 @@
 #include "host.h"
 #include "loading.h"
 #include "maps.h"
+#include "mode.h"
 #include "recount.h"
 
 bool loading_option(struct loading_options *options, int option, const char *argument)
@@ -112,25 +113,51 @@ static int cgroups_apply(const struct datapath *datapath, const struct policy_se
 	return err;
 }
 
+/* A time that `enforce --for` has set ends with what the file says. */
+static int mode_diff(const struct mode *mode, bool observe, void (*line)(void *arg, const char *text), void *arg)
+{
+	char text[128], until[HOST_TIME_LEN];
+
+	if (!mode->until_ns)
+		return 0;
+	snprintf(text, sizeof(text), "~ mode %s until %s -> %s", mode_name(mode->observe),
+		 host_time_format(mode->until_ns, until), mode_name(observe));
+	line(arg, text);
+	return 1;
+}
+
 int loading_apply(const struct datapath *datapath, const struct policy_set *set, bool dry_run,
 		  void (*line)(void *arg, const char *text), void *arg, struct failure *failure)
 {
 	struct policy_set running CLEANUP_POLICY_SET = {};
 	int err = maps_read_set(datapath, &running, failure), changes, mended;
-	__u64 live;
+	struct sipkeep_config config;
+	struct mode mode;
+	__u64 live, uncounted;
 
+	err = err ?: maps_config(datapath, &config, failure);
 	if (err)
 		return err;
+	mode_read(config.live, host_monotonic_ns(), &mode);
 	if (running.max_sources != set->max_sources)
 		return failure_set(failure, -ENOTSUP, "'max_sources' is %u in the running instance and can't change while "
 				   "loaded: 'sipkeep unload', then 'sipkeep load'", running.max_sources);
 	changes = (int)policy_diff(&running, set, line, arg);
+	changes += mode_diff(&mode, set->observe, line, arg);
 	if (dry_run)
 		return changes;
 	mended = cgroups_apply(datapath, &running, set, line, arg, failure);
-	if (mended < 0 || !changes)
+	if (mended < 0)
 		return mended;
+	if (!changes) {
+		err = maps_uncounted(datapath, &uncounted);
+		if (!err && uncounted)
+			err = datapath_adopt(datapath, failure); /* what could not be counted when it came */
+		return err ? err : mended;
+	}
 	err = maps_write_set(datapath, set, &live, failure);
 	err = err ?: recount_switch(datapath, live, policy_set_moves(&running, set), failure);
+	if (!err && (mode.observe != set->observe || mode.until_ns))
+		datapath_mode_tell(datapath, set->observe, 0);
 	return err ? err : changes + mended;
 }

@@ -19,7 +19,9 @@ static const struct command commands[] = {
 	  "      --observe         refuse nothing and set nothing, whatever the config says\n", cmd_load },
 	{ "apply", "[-c FILE] [--dry-run]", "make the running state match the config; prints the difference",
 	  "  -c, --config FILE     the config (default: " SIPKEEP_DEFAULT_CONFIG ")\n"
-	  "      --dry-run         print the difference, change nothing\n", cmd_apply },
+	  "      --dry-run         print the difference, change nothing\n"
+	  "      --cgroup PATH     guard this cgroup instead of the config's\n"
+	  "      --observe         as if the config said mode = \"observe\"\n", cmd_apply },
 	{ "unload", "", "detach and remove everything; open transports go on", "", cmd_unload },
 	{ "status", "", "what is attached where, what is degraded; exits 1 when something is", "", cmd_status },
 	{ "stats", "[--prometheus]", "counters per policy, teardown reasons, refusals by cause",
@@ -35,6 +37,8 @@ static const struct command commands[] = {
 	  "      --observe         refuse nothing and set nothing, whatever the config says\n"
 	  "      --unload-at-exit  unload when stopped, if this run loaded\n"
 	  "SIGHUP applies the config anew.\n", cmd_run },
+	{ "enforce", "on|off [--for TIME]", "enforce, or only observe; for a time, then back, in the kernel by itself",
+	  "      --for TIME        seconds, or with a unit: 90s, 10m, 2h, 1d\n", cmd_enforce },
 	{ "verify", "", "recount every open transport from the kernel's socket tables, print the drift", "", cmd_verify },
 	{ "probe", "", "what this kernel can do, and what sipkeep would do without", "", cmd_probe },
 };

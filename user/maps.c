@@ -252,7 +252,7 @@ static int count_one(void *arg, const struct sipkeep_source_key *key, const stru
 	return 0;
 }
 
-int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
+int maps_ring_lost(const struct datapath *datapath, __u64 *ret_lost)
 {
 	struct sipkeep_shared shared;
 	__u32 zero = 0;
@@ -261,6 +261,28 @@ int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
 		return -errno;
 	*ret_lost = shared.lost;
 	return 0;
+}
+
+int maps_lost(const struct datapath *datapath, __u64 *ret_lost)
+{
+	struct sipkeep_meta meta;
+	__u32 zero = 0;
+	int err = maps_ring_lost(datapath, ret_lost);
+
+	if (err || bpf_map_lookup_elem(datapath->maps[DATAPATH_META], &zero, &meta))
+		return err ? err : -errno;
+	*ret_lost += meta.dropped;
+	return 0;
+}
+
+int maps_uncounted(const struct datapath *datapath, __u64 *ret_uncounted)
+{
+	struct sipkeep_stats stats;
+	int err = percpu_sum(datapath->maps[DATAPATH_STATS], 0, (__u64 *)&stats, sizeof(stats) / sizeof(__u64));
+
+	if (!err)
+		*ret_uncounted = stats.storage_failed + stats.map_full;
+	return err;
 }
 
 int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure)

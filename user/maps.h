@@ -39,7 +39,11 @@ struct maps_totals {
 };
 int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure);
 
-/* Records that found no room in the ring, since load. */
+/* How often a transport or a listener could not be counted, since load: when it grows, a recount may mend it. */
+int maps_uncounted(const struct datapath *datapath, __u64 *ret_uncounted);
+
+/* Records that found no room in the ring since load; and with them those that a reader took and could not write. */
+int maps_ring_lost(const struct datapath *datapath, __u64 *ret_lost);
 int maps_lost(const struct datapath *datapath, __u64 *ret_lost);
 
 /* Calls each() for every source until it returns non-zero; in no order. */

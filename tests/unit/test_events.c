@@ -25,6 +25,7 @@ static struct sipkeep_addr addr_of(const char *text)
 #define NOW_NS 4711000000123ULL
 
 static const struct events_context context = { .realtime_offset_ns = NOW_REAL - (__s64)NOW_NS, .seq = 7, .policy = "phones" };
+#define UNTIL "\"2026-03-04T05:06:07.089012Z\""
 #define HEAD "{\"v\":1,\"ts\":\"2026-03-04T05:06:07.089012Z\",\"seq\":7,\"event\":"
 
 static struct sipkeep_record record_of(enum sipkeep_event event)
@@ -203,6 +204,17 @@ static void listener_lines(void **state)
 	expect_line(&record, HEAD "\"listener_down\",\"id\":\"4a31\",\"local\":\"[::]:5060\"}\n");
 }
 
+static void mode_lines(void **state)
+{
+	struct sipkeep_record record = { .ts_ns = NOW_NS, .event = SIPKEEP_EVENT_MODE };
+
+	(void)state;
+	expect_line(&record, HEAD "\"mode\",\"mode\":\"enforce\",\"until\":null}\n");
+	record.flags = SIPKEEP_RECORD_OBSERVED;
+	record.count = NOW_NS;
+	expect_line(&record, HEAD "\"mode\",\"mode\":\"observe\",\"until\":" UNTIL "}\n");
+}
+
 static void full_and_lost_lines(void **state)
 {
 	struct sipkeep_record record = { .ts_ns = NOW_NS, .event = SIPKEEP_EVENT_FULL };
@@ -267,6 +279,7 @@ static void every_event_has_the_fields_of_the_design(void **state)
 		[SIPKEEP_EVENT_LISTENER_UP] = { "listener_up", { COMMON, "id", "local" } },
 		[SIPKEEP_EVENT_LISTENER_DOWN] = { "listener_down", { COMMON, "id", "local" } },
 		[SIPKEEP_EVENT_FULL] = { "full", { COMMON } },
+		[SIPKEEP_EVENT_MODE] = { "mode", { COMMON, "mode", "until" } },
 	};
 	_Static_assert(sizeof(wanted) / sizeof(wanted[0]) == SIPKEEP_EVENT_MAX, "each event is tested");
 	static const char *const lost[] = { COMMON, "count", NULL };
@@ -453,6 +466,7 @@ int main(void)
 		cmocka_unit_test(refused_line),
 		cmocka_unit_test(refused_outbound_line),
 		cmocka_unit_test(listener_lines),
+		cmocka_unit_test(mode_lines),
 		cmocka_unit_test(full_and_lost_lines),
 		cmocka_unit_test(times_keep_their_microseconds),
 		cmocka_unit_test(every_event_has_the_fields_of_the_design),

@@ -615,9 +615,69 @@ static void diff_of_direction(void **state)
 		    "~ policy a: refuse_with \"reset\" -> unset\n");
 }
 
+/* ---- who moves ------------------------------------------------------------------------------------------------- */
+
+static bool moves(void (*change)(struct policy *policy))
+{
+	struct policy_set from CLEANUP_POLICY_SET = { 0 }, to CLEANUP_POLICY_SET = { 0 };
+
+	add_policy(&from, "a", SIPKEEP_INBOUND, PORTS(5060), REMOTES("192.0.2.0/24"));
+	add_policy(&from, "b", SIPKEEP_OUTBOUND, PORTS(5061), REMOTES("::/0"));
+	add_policy(&to, "b", SIPKEEP_OUTBOUND, PORTS(5061), REMOTES("::/0")); /* the order means nothing */
+	change(add_policy(&to, "a", SIPKEEP_INBOUND, PORTS(5060), REMOTES("192.0.2.0/24")));
+	assert_int_equal(policy_set_moves(&from, &to), policy_set_moves(&to, &from));
+	return policy_set_moves(&from, &to);
+}
+
+static void change_nothing(struct policy *policy)
+{
+	(void)policy;
+}
+
+static void change_numbers(struct policy *policy)
+{
+	policy->kernel.max_connections_per_source = 7;
+	policy->kernel.max_connections = 70;
+	policy->kernel.keepidle = 30;
+	policy->kernel.keepalive_set = SIPKEEP_SET_KEEPIDLE;
+	policy->kernel.flags = SIPKEEP_POLICY_DROP;
+}
+
+static void change_name(struct policy *policy)
+{
+	policy->name[0] = 'c';
+}
+
+static void change_prefix(struct policy *policy)
+{
+	policy->kernel.source_prefix_ipv4 = 24;
+}
+
+static void change_port(struct policy *policy)
+{
+	policy->ports[0] = 5070;
+}
+
+static void change_remote(struct policy *policy)
+{
+	policy->remotes[0].len = 25;
+}
+
+static void transports_move_when_their_source_does(void **state)
+{
+	(void)state;
+	assert_false(moves(change_nothing));
+	assert_false(moves(change_numbers));
+	assert_true(moves(change_name));
+	assert_true(moves(change_prefix));
+	assert_true(moves(change_port));
+	assert_true(moves(change_remote));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(transports_move_when_their_source_does),
 		cmocka_unit_test(prefix_reads_and_writes),
 		cmocka_unit_test(prefix_refuses),
 		cmocka_unit_test(prefix_every_length),
