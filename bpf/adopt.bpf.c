@@ -12,6 +12,7 @@
  */
 #include "guarded.h"
 #include "life.h"
+#include "listener.h"
 #include "recount.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -22,12 +23,20 @@ BPF_INLINE bool state_is_open(__u32 state)
 	       state == BPF_TCP_FIN_WAIT2 || state == BPF_TCP_LAST_ACK || state == BPF_TCP_CLOSING;
 }
 
-/* Without the state callback, its end would never be counted: then it must not be counted at all. */
-BPF_CALLED bool state_callback_set(struct tcp_sock *tp)
+/* watch.bpf.c is there, for sockets whose state callback can't be set; set by the loader. */
+const volatile bool watching;
+
+/*
+ * What tells of its end: its state callback (0), or watch.bpf.c, which looks for a flag (that one). With neither (-1),
+ * its end would never be counted: then it must not be counted at all.
+ */
+BPF_CALLED int end_told_by(struct tcp_sock *tp)
 {
 	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
 
-	return bpf_setsockopt(tp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags)) == 0;
+	if (!bpf_setsockopt(tp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags)))
+		return 0;
+	return watching ? SIPKEEP_TRANSPORT_WATCHED : -1;
 }
 
 BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *transport,
@@ -37,14 +46,18 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	const struct sipkeep_policy *policy = policy_get(live, sighting->key.policy);
 	struct places places = {};
 	bool failed = false;
+	int told_by;
 
-	if (!mine || !policy || !state_callback_set(tp))
+	if (!mine || !policy)
+		return;
+	told_by = end_told_by(tp);
+	if (told_by < 0)
 		return;
 	places.key = sighting->key;
 	places_force(&places);
 	admitted_count(places.key.policy);
 	transport->source = sighting->key;
-	transport->flags = places.flags | SIPKEEP_TRANSPORT_ADOPTED;
+	transport->flags = places.flags | SIPKEEP_TRANSPORT_ADOPTED | told_by;
 	transport->direction = sighting->direction;
 	transport->cookie = bpf_get_socket_cookie(tp);
 	transport->connected_ns = bpf_ktime_get_ns();
@@ -100,13 +113,11 @@ BPF_CALLED void refresh_keepalive(struct tcp_sock *tp, struct sipkeep_transport 
 
 BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 {
-	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
 	struct sipkeep_transport *transport;
-	struct sipkeep_listener_key key = {};
 	struct sipkeep_tuple tuple;
-	__u32 one = 1, *shares;
+	int told_by;
 
-	tuple_from_sock(&tuple, skc);
+	tuple_from_sock(&tuple, tp);
 	if (!port_is_guarded(live, tuple.local_port) &&
 	    !((live & SIPKEEP_LIVE_PREPARE) && port_is_guarded(live ^ SIPKEEP_LIVE_BANK, tuple.local_port)))
 		return;
@@ -115,18 +126,12 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 		storage_failed_count(SIPKEEP_MAX_POLICIES);
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
 		return;
-	/* Without the callback its entry outlives it, and a SYN to a port nobody listens on meets a RST either way. */
-	state_callback_set(tp);
+	/* Untold, its entry outlives it, and a SYN to a port nobody listens on meets a RST either way. */
+	told_by = end_told_by(tp);
+	transport->flags = told_by > 0 ? told_by : 0;
 	transport->phase = SIPKEEP_PHASE_LISTENER;
 	transport->cookie = bpf_get_socket_cookie(tp);
-	key.netns_cookie = skc->skc_net.net->net_cookie;
-	key.addr = tuple.local;
-	key.port = tuple.local_port;
-	shares = bpf_map_lookup_elem(&listeners, &key);
-	if (shares)
-		__sync_fetch_and_add(shares, 1);
-	else
-		bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST);
+	listener_add(tp);
 }
 
 BPF_CALLED void adopt_open(struct tcp_sock *tp, struct sipkeep_transport *transport, __u32 live, __u32 state)
@@ -134,7 +139,7 @@ BPF_CALLED void adopt_open(struct tcp_sock *tp, struct sipkeep_transport *transp
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	struct sighting sighting = {};
 
-	tuple_from_sock(&sighting.tuple, &sk->__sk_common);
+	tuple_from_sock(&sighting.tuple, tp);
 	sight(&sighting, live, transport, sk);
 	if (sighting.policy < 0 && (live & SIPKEEP_LIVE_PREPARE)) {
 		live ^= SIPKEEP_LIVE_BANK; /* guarded by the policies that come next */
@@ -230,7 +235,7 @@ int on_list(struct bpf_iter__tcp *ctx)
 	listing.outside = !cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk);
 	if (listing.outside && state != BPF_TCP_LISTEN)
 		return 0;
-	tuple_from_sock(&sighting.tuple, skc);
+	tuple_from_sock(&sighting.tuple, tp);
 	transport = bpf_sk_storage_get(&transports, tp, NULL, 0);
 	if (state == BPF_TCP_LISTEN) {
 		listing.listener = 1;

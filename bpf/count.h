@@ -292,20 +292,16 @@ BPF_GLOBAL int places_take(struct places *places, const struct sipkeep_policy *p
 	return place == PLACE_TAKEN ? REFUSE : DEFER;
 }
 
-BPF_GLOBAL int source_peak(struct sipkeep_source *source)
+BPF_INLINE void source_peak(struct sipkeep_source *source)
 {
-	__u32 active;
+	__u32 active = count_active(count_load(&source->count));
 
-	if (!source)
-		return 0;
-	active = count_active(count_load(&source->count));
 	for (int i = 0; i < COUNT_ROUNDS; i++) {
 		__u32 peak = *(volatile __u32 *)&source->peak;
 
 		if (active <= peak || __sync_val_compare_and_swap(&source->peak, peak, active) == peak)
-			return 0;
+			return;
 	}
-	return 0;
 }
 
 /* Adds to the words of both counts that `flags` (SIPKEEP_TRANSPORT_IN_*) names. */

@@ -5,24 +5,9 @@
  */
 #include "guarded.h"
 #include "count.h"
+#include "listener.h"
 
 char LICENSE[] SEC("license") = "GPL";
-
-BPF_CALLED void disown_listener(struct tcp_sock *tp)
-{
-	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
-	struct sipkeep_listener_key key = {};
-	struct sipkeep_tuple tuple;
-	__u32 *shares;
-
-	tuple_from_sock(&tuple, skc);
-	key.netns_cookie = skc->skc_net.net->net_cookie;
-	key.addr = tuple.local;
-	key.port = tuple.local_port;
-	shares = bpf_map_lookup_elem(&listeners, &key);
-	if (shares && __sync_fetch_and_add(shares, -1) <= 1)
-		bpf_map_delete_elem(&listeners, &key);
-}
 
 SEC("iter/tcp")
 int on_disown(struct bpf_iter__tcp *ctx)
@@ -42,7 +27,7 @@ int on_disown(struct bpf_iter__tcp *ctx)
 	    cgroup_is_guarded(&tp->inet_conn.icsk_inet.sk))
 		return 0;
 	if (transport->phase == SIPKEEP_PHASE_LISTENER) {
-		disown_listener(tp);
+		listener_remove(tp);
 	} else if (transport->phase < SIPKEEP_PHASE_CONNECTED) {
 		places.key = transport->source;
 		places.flags = transport->flags;

@@ -95,6 +95,7 @@ struct sock {
 
 struct inet_sock {
 	struct sock sk;
+	__be16 inet_sport;
 } KERNEL_STRUCT;
 
 struct fastopen_queue {

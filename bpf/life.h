@@ -36,7 +36,7 @@ BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *tr
 	record = record_begin(event);
 	if (!record)
 		return;
-	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
+	tuple_from_sock(&tuple, tp);
 	record_tuple(record, &tuple);
 	record->cookie = transport->cookie;
 	record->generation = transport->generation;

@@ -132,9 +132,13 @@ BPF_INLINE void addr_from_ipv6(struct sipkeep_addr *addr, const struct in6_addr 
 }
 
 /* Both ends of a socket; IPv4 mapped. */
-BPF_INLINE void tuple_from_sock(struct sipkeep_tuple *tuple, struct sock_common *skc)
+BPF_INLINE void tuple_from_sock(struct sipkeep_tuple *tuple, struct tcp_sock *tp)
 {
+	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
+
 	tuple->local_port = skc->skc_num;
+	if (!tuple->local_port) /* given back on the way to CLOSE: watch.bpf.c comes after that */
+		tuple->local_port = bpf_ntohs(tp->inet_conn.icsk_inet.inet_sport);
 	tuple->remote_port = bpf_ntohs(skc->skc_dport);
 	tuple->pad = 0;
 	if (skc->skc_family == AF_INET) {

@@ -103,13 +103,13 @@ BPF_INLINE void shadow_settle(struct sipkeep_transport *transport, const struct 
 		places_release(&transport->source, transport->flags);
 	}
 	transport->source = sighting->key;
-	transport->flags = flags | (transport->flags & SIPKEEP_TRANSPORT_ADOPTED);
+	transport->flags = flags | (transport->flags & SIPKEEP_TRANSPORT_FOUND);
 }
 
 BPF_INLINE void shadow_drop(struct sipkeep_transport *transport, const struct sighting *sighting)
 {
 	places_release(&sighting->key, shadow_flags(transport));
-	transport->flags &= SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_ADOPTED;
+	transport->flags &= SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_FOUND;
 }
 
 /* A transport that is counted (CONNECTING to DISCONNECTED) is brought to where this step of a recount wants it. */
@@ -118,7 +118,7 @@ BPF_CALLED void recount(struct sipkeep_transport *transport, struct tcp_sock *tp
 	struct sock *sk = &tp->inet_conn.icsk_inet.sk;
 	struct sighting sighting = {};
 
-	tuple_from_sock(&sighting.tuple, &sk->__sk_common);
+	tuple_from_sock(&sighting.tuple, tp);
 	sight(&sighting, shadow_bank(live), transport, sk);
 	if (sighting.policy < 0)
 		return; /* the other policies don't guard it: it stays where it is until it ends */
@@ -141,7 +141,7 @@ BPF_CALLED void recount_end(struct sipkeep_transport *transport, struct tcp_sock
 
 	if (!cfg || !(transport->flags & SIPKEEP_TRANSPORT_SHADOW))
 		return;
-	tuple_from_sock(&sighting.tuple, &sk->__sk_common);
+	tuple_from_sock(&sighting.tuple, tp);
 	sight(&sighting, shadow_bank(live_get(cfg)), transport, sk);
 	if (sighting.policy >= 0)
 		shadow_drop(transport, &sighting);

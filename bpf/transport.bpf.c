@@ -8,9 +8,8 @@
  * a FIN_WAIT2 orphan, and may be entered twice. All callbacks run under the socket's lock, which also guards its
  * storage.
  */
-#include "life.h"
+#include "ending.h"
 #include "pending.h"
-#include "recount.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -28,7 +27,7 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 		return;
 	live = live_get(cfg);
 	transport->source = places->key;
-	transport->flags &= ~(SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_ADOPTED); /* a shadow, taken in connecting, stays */
+	transport->flags &= ~(SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_FOUND); /* a shadow, taken in connecting, stays */
 	transport->flags |= places->flags & SIPKEEP_TRANSPORT_IN;
 	transport->cookie = bpf_get_socket_cookie(ctx);
 	transport->connected_ns = bpf_ktime_get_ns();
@@ -107,7 +106,7 @@ BPF_CALLED void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk, __
 		return;
 	if (transport && transport->phase == SIPKEEP_PHASE_CONNECTED)
 		return; /* this program sits at a cgroup above it, too, or was attached there by systemd */
-	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
+	tuple_from_sock(&tuple, tp);
 	if (transport && (transport->phase == SIPKEEP_PHASE_RESERVED || transport->phase == SIPKEEP_PHASE_CONNECTING)) {
 		/* Two sockets that connect() to each other both end in PASSIVE_ESTABLISHED: the connect() decides. */
 		direction = SIPKEEP_OUTBOUND;
@@ -147,40 +146,11 @@ BPF_CALLED void on_connecting(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		recount(transport, tp, live);
 }
 
-BPF_CALLED void listener_emit(enum sipkeep_event event, struct tcp_sock *tp, __u64 cookie)
-{
-	struct sipkeep_record *record = record_begin(event);
-	struct sipkeep_tuple tuple;
-
-	if (!record)
-		return;
-	tuple_from_sock(&tuple, &tp->inet_conn.icsk_inet.sk.__sk_common);
-	record_tuple(record, &tuple);
-	record->cookie = cookie;
-	record->netns_cookie = tp->inet_conn.icsk_inet.sk.__sk_common.skc_net.net->net_cookie;
-	record->direction = SIPKEEP_INBOUND;
-	record_submit(record);
-}
-
-BPF_INLINE void listener_key(struct sipkeep_listener_key *key, struct tcp_sock *tp)
-{
-	struct sock_common *skc = &tp->inet_conn.icsk_inet.sk.__sk_common;
-	struct sipkeep_tuple tuple;
-
-	tuple_from_sock(&tuple, skc);
-	__builtin_memset(key, 0, sizeof(*key));
-	key->netns_cookie = skc->skc_net.net->net_cookie;
-	key->addr = tuple.local;
-	key->port = tuple.local_port;
-}
-
 BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	const struct sipkeep_config *cfg = config_get();
 	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
 	struct sipkeep_transport *transport;
-	struct sipkeep_listener_key key;
-	__u32 one = 1, *shares;
 
 	if (!cfg || !tp || !port_is_guarded(live_get(cfg), ctx->local_port))
 		return;
@@ -191,109 +161,23 @@ BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		return;
 	transport->phase = SIPKEEP_PHASE_LISTENER;
 	transport->cookie = bpf_get_socket_cookie(ctx);
-	listener_key(&key, tp);
-	shares = bpf_map_lookup_elem(&listeners, &key);
-	if (shares)
-		__sync_fetch_and_add(shares, 1);
-	else
-		bpf_map_update_elem(&listeners, &key, &one, BPF_NOEXIST);
+	listener_add(tp);
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 	listener_emit(SIPKEEP_EVENT_LISTENER_UP, tp, transport->cookie);
-}
-
-BPF_CALLED void listener_end(struct sipkeep_transport *transport, struct tcp_sock *tp)
-{
-	struct sipkeep_listener_key key;
-	__u32 *shares;
-
-	if (!transport || !tp)
-		return;
-	listener_key(&key, tp);
-	shares = bpf_map_lookup_elem(&listeners, &key);
-	if (shares && __sync_fetch_and_add(shares, -1) <= 1)
-		bpf_map_delete_elem(&listeners, &key);
-	transport->phase = SIPKEEP_PHASE_NONE;
-	listener_emit(SIPKEEP_EVENT_LISTENER_DOWN, tp, transport->cookie);
-}
-
-/* Who ended it first, from the state it goes to. */
-BPF_CALLED void disconnect_reason(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
-{
-	int error;
-
-	if (!transport || !tp)
-		return;
-	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	if (state == BPF_TCP_CLOSE_WAIT) {
-		transport->reason = SIPKEEP_REASON_PEER_FIN;
-		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
-	} else if (state == BPF_TCP_FIN_WAIT1) {
-		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
-		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
-	} else if (error == ECONNRESET || error == EPIPE) {
-		transport->reason = SIPKEEP_REASON_PEER_RESET;
-		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
-	} else if (error == 0) {
-		transport->reason = SIPKEEP_REASON_LOCAL_RESET;
-		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
-	}
-}
-
-BPF_CALLED void on_disconnect(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
-{
-	if (!transport || !tp)
-		return;
-	disconnect_reason(transport, tp, state);
-	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
-	disconnected_count(policy_stats_get(transport->source.policy), *(volatile __u8 *)&transport->reason);
-	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
-}
-
-BPF_CALLED void on_destroy(struct sipkeep_transport *transport, struct tcp_sock *tp)
-{
-	struct sipkeep_policy_stats *mine;
-
-	if (!transport || !tp)
-		return;
-	recount_end(transport, tp);
-	transport->phase = SIPKEEP_PHASE_DESTROYED;
-	places_release(&transport->source, transport->flags);
-	transport->flags &= SIPKEEP_TRANSPORT_ADOPTED;
-	mine = policy_stats_get(transport->source.policy);
-	if (mine)
-		counter_add(&mine->destroyed);
-	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp);
 }
 
 BPF_CALLED void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	__u32 next = ctx->args[1];
 	struct sipkeep_transport *transport;
-	struct places places = {};
 	struct tcp_sock *tp;
 
-	if (next != BPF_TCP_CLOSE && next != BPF_TCP_CLOSE_WAIT && next != BPF_TCP_FIN_WAIT1)
+	if (!state_is_ending(next))
 		return;
 	transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (!transport || !tp)
-		return;
-	if (transport->phase == SIPKEEP_PHASE_CONNECTED)
-		on_disconnect(transport, tp, next);
-	if (next != BPF_TCP_CLOSE)
-		return;
-	if (transport->phase == SIPKEEP_PHASE_DISCONNECTED) {
-		on_destroy(transport, tp);
-	} else if (transport->phase == SIPKEEP_PHASE_CONNECTING) {
-		recount_end(transport, tp);
-		places.key = transport->source;
-		places.flags = transport->flags;
-		places_undo(&places);
-		transport->flags = 0;
-		transport->phase = SIPKEEP_PHASE_NONE;
-	} else if (transport->phase == SIPKEEP_PHASE_LISTENER) {
-		listener_end(transport, tp);
-	}
+	if (transport && tp)
+		ending(transport, tp, next);
 }
 
 SEC("sockops")

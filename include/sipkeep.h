@@ -263,6 +263,8 @@ struct sipkeep_transport {
 #define SIPKEEP_TRANSPORT_ADOPTED (1U << 2)   /* was open when sipkeep came: its age counts from then */
 #define SIPKEEP_TRANSPORT_SHADOW (1U << 3)    /* counted by the other bank, too: see bpf/recount.h */
 #define SIPKEEP_TRANSPORT_SHADOW_SHIFT 4      /* from here: the IN_* of that */
+#define SIPKEEP_TRANSPORT_WATCHED (1U << 6)   /* without the state callback: watch.bpf.c sees its end */
+#define SIPKEEP_TRANSPORT_FOUND (SIPKEEP_TRANSPORT_ADOPTED | SIPKEEP_TRANSPORT_WATCHED) /* whatever counts it */
 _Static_assert(sizeof(struct sipkeep_transport) == 64, "transport layout");
 
 /* ---- listeners ----------------------------------------------------------------------------------------------- */
@@ -387,7 +389,6 @@ _Static_assert(sizeof(struct sipkeep_listing) == 200, "listing layout");
 /* Arguments of the programs in sweep.bpf.c. */
 struct sipkeep_sweep {
 	__u64 idle_ns; /* remove sources that hold nothing and weren't seen for so long */
-	__u64 removed; /* how many were: written by the program */
 };
 
 struct sipkeep_mode {
@@ -425,5 +426,6 @@ struct sipkeep_meta {
 #define SIPKEEP_MISSING_SK_LOOKUP (1U << 0)
 #define SIPKEEP_MISSING_ITER (1U << 1)
 #define SIPKEEP_MISSING_DESTROY (1U << 2)
+#define SIPKEEP_MISSING_ENDS (1U << 3) /* what was open before isn't counted: its end couldn't be seen */
 
 #endif

@@ -265,6 +265,40 @@ static int sk_lookups_reconcile(struct reconcile *r)
 	return 0;
 }
 
+/*
+ * See the ends of what the iterator found where it can't set the state callback; elsewhere, they aren't loaded. Such a
+ * link takes no other program: it is replaced.
+ */
+static int watch_reconcile(struct reconcile *r)
+{
+	for (enum attached_hook hook = ATTACHED_SET_STATE; hook <= ATTACHED_SET_STATE_2; hook++) {
+		const struct attached *attached = attached_find(&r->pins, hook, 0);
+		char name[32];
+		int program, link;
+
+		snprintf(name, sizeof(name), "on_%s", attached_hooks[hook]);
+		program = datapath_program(r->datapath, name, r->failure);
+		if (program == -ENOENT)
+			return 0;
+		if (program < 0)
+			return program;
+		if (attached && attached->program_id == attached_program_id(program)) {
+			close(program);
+			continue;
+		}
+		link = bpf_link_create(program, 0, BPF_TRACE_RAW_TP, NULL);
+		close(program);
+		if (link < 0)
+			return failure_set(r->failure, link, "%s can't be attached to its tracepoint: %s", name,
+					   strerror(-link));
+		link = link_pin(r, link, hook, 0);
+		if (link)
+			return link;
+		tell(r, "+ %s for the whole host", attached_hooks[hook]);
+	}
+	return 0;
+}
+
 /* ---- detaching ------------------------------------------------------------------------------------------------- */
 
 static bool is_leaving(const struct reconcile *r, const struct attached *attached)
@@ -354,7 +388,8 @@ static int reconcile_run(struct reconcile *r)
 
 	slots_update(r);
 	/* First those that see a transport's end, so that nothing counted is missed; then what is open is adopted. */
-	err = hooks_reconcile(r, ATTACHED_SOCKOPS, ATTACHED_FIRST_GATE);
+	err = watch_reconcile(r);
+	err = err ?: hooks_reconcile(r, ATTACHED_SOCKOPS, ATTACHED_FIRST_GATE);
 	if (!err && r->attached)
 		err = datapath_walk_all(r->datapath, "on_adopt", &r->namespaces, r->failure);
 	err = err ?: hooks_reconcile(r, ATTACHED_FIRST_GATE, ATTACHED_CGROUP_HOOKS);

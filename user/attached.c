@@ -18,6 +18,8 @@ const char *const attached_hooks[] = {
 	[ATTACHED_CONNECT4] = "connect4",
 	[ATTACHED_CONNECT6] = "connect6",
 	[ATTACHED_SK_LOOKUP] = "sk_lookup",
+	[ATTACHED_SET_STATE] = "set_state",
+	[ATTACHED_SET_STATE_2] = "set_state_2",
 };
 _Static_assert(sizeof(attached_hooks) / sizeof(attached_hooks[0]) == ATTACHED_HOOK_MAX, "a name for each hook");
 
@@ -68,6 +70,9 @@ static void link_read(struct attached *attached, const char *dir)
 		} else if (info.type == BPF_LINK_TYPE_CGROUP) {
 			attached->alive = info.cgroup.cgroup_id && info.cgroup.cgroup_id == attached->at;
 			attached->place_exists = attached->alive && !host_cgroup_path(attached->at, where);
+		} else {
+			attached->alive = true;
+			attached->place_exists = true;
 		}
 	}
 	close(fd);

@@ -16,6 +16,8 @@ enum attached_hook {
 	ATTACHED_CONNECT6,
 	ATTACHED_CGROUP_HOOKS,
 	ATTACHED_SK_LOOKUP = ATTACHED_CGROUP_HOOKS, /* of a network namespace */
+	ATTACHED_SET_STATE,			    /* of the whole host, where needed: see bpf/watch.bpf.c */
+	ATTACHED_SET_STATE_2,
 	ATTACHED_HOOK_MAX,
 };
 #define ATTACHED_FIRST_GATE ATTACHED_INGRESS
@@ -26,7 +28,7 @@ extern const enum bpf_attach_type attached_types[ATTACHED_CGROUP_HOOKS];
 /* A pinned link: link_on_HOOK_AT. */
 struct attached {
 	enum attached_hook hook; /* ATTACHED_HOOK_MAX: none of ours */
-	__u64 at;		 /* the cgroup's id, or the network namespace's cookie */
+	__u64 at;		 /* the cgroup's id, the network namespace's cookie, or 0: the whole host */
 	bool alive;		 /* the kernel lets go of a link when its cgroup or namespace is gone */
 	bool place_exists;	 /* false: a removed cgroup; alive until its last socket has ended */
 	ino_t netns_inode;

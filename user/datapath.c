@@ -100,7 +100,7 @@ static int pin_objects(struct loading *loading, struct datapath *datapath)
 	int err;
 
 	bpf_object__for_each_program(program, loading->skel->obj) {
-		if (program == loading->skel->progs.on_sk_lookup)
+		if (!bpf_program__autoload(program))
 			continue;
 		snprintf(path, sizeof(path), "%s/prog_%s", loading->dir, bpf_program__name(program));
 		err = bpf_program__pin(program, path);
@@ -141,8 +141,8 @@ static int skeleton_load(struct sipkeep_bpf *skel, const struct failure *log, st
 	return err ? load_failed(failure, err, log) : 0;
 }
 
-/* All programs but on_sk_lookup, of which each network namespace gets a copy. */
-static int loading_skeleton(struct loading *loading, const struct policy_set *set)
+/* All programs but on_sk_lookup, of which each network namespace gets a copy, and those that aren't needed here. */
+static int loading_skeleton(struct loading *loading, const struct policy_set *set, enum datapath_ends ends)
 {
 	struct failure log;
 	int err = skeleton_open(&loading->skel, &log, loading->failure);
@@ -150,6 +150,9 @@ static int loading_skeleton(struct loading *loading, const struct policy_set *se
 	if (err)
 		return err;
 	bpf_program__set_autoload(loading->skel->progs.on_sk_lookup, false);
+	bpf_program__set_autoload(loading->skel->progs.on_set_state, ends == DATAPATH_ENDS_WATCHED);
+	bpf_program__set_autoload(loading->skel->progs.on_set_state_2, ends == DATAPATH_ENDS_WATCHED);
+	loading->skel->rodata->watching = ends == DATAPATH_ENDS_WATCHED;
 	bpf_map__set_max_entries(loading->skel->maps.sources, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.source_queue, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.pendings, libbpf_num_possible_cpus());
@@ -184,16 +187,18 @@ int datapath_sk_lookup_load(const struct datapath *datapath, __u64 netns_cookie,
 static int load_locked(struct loading *loading, const struct policy_set *set, struct datapath *datapath)
 {
 	struct sipkeep_config config = { .jiffy_ns = host_jiffy_ns() };
+	enum datapath_ends ends = datapath_ends();
 	struct sipkeep_meta meta = { .abi = SIPKEEP_ABI };
 	char path[PATH_MAX];
 	__u32 zero = 0;
 	__u64 live;
 	int err;
 
-	err = loading_skeleton(loading, set);
+	err = loading_skeleton(loading, set, ends);
 	err = err ?: pin_objects(loading, datapath);
 	if (err)
 		return err;
+	meta.missing = ends == DATAPATH_ENDS_UNSEEN ? SIPKEEP_MISSING_ENDS : 0;
 	meta.loaded_at_ns = host_monotonic_ns() + host_realtime_offset_ns();
 	if (bpf_map_update_elem(datapath->maps[DATAPATH_META], &zero, &meta, 0) ||
 	    bpf_map_update_elem(datapath->maps[DATAPATH_CONFIG], &zero, &config, 0))

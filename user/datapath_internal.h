@@ -8,6 +8,16 @@
 
 #define DATAPATH_ROOT HOST_BPFFS "/sipkeep"
 
+/* What tells of the end of a socket that was open before load. */
+enum datapath_ends {
+	DATAPATH_ENDS_CALLBACK, /* its state callback, set by the iterator */
+	DATAPATH_ENDS_WATCHED,	/* bpf/watch.bpf.c */
+	DATAPATH_ENDS_UNSEEN,	/* nothing: it isn't counted */
+};
+
+/* On this kernel. */
+enum datapath_ends datapath_ends(void);
+
 extern const char *const datapath_map_names[DATAPATH_MAP_MAX];
 
 /* A pinned program, prog_NAME: a descriptor the caller closes. failure: may be NULL. */

@@ -379,7 +379,8 @@ int datapath_program(const struct datapath *datapath, const char *name, struct f
 	return fd;
 }
 
-static int program_run(const struct datapath *datapath, const char *name, void *argument, size_t size)
+/* ret_value: what the program returned; may be NULL. */
+static int program_run(const struct datapath *datapath, const char *name, void *argument, size_t size, __u32 *ret_value)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = argument, .ctx_size_in = size);
 	int program = datapath_program(datapath, name, NULL), err;
@@ -388,16 +389,21 @@ static int program_run(const struct datapath *datapath, const char *name, void *
 		return program;
 	err = bpf_prog_test_run_opts(program, &opts);
 	close(program);
-	return err ? -errno : 0;
+	if (err)
+		return -errno;
+	if (ret_value)
+		*ret_value = opts.retval;
+	return 0;
 }
 
 int datapath_sweep(const struct datapath *datapath, __u64 idle_ns, __u64 *ret_removed)
 {
 	struct sipkeep_sweep sweep = { .idle_ns = idle_ns };
-	int err = program_run(datapath, "on_sweep", &sweep, sizeof(sweep));
+	__u32 removed;
+	int err = program_run(datapath, "on_sweep", &sweep, sizeof(sweep), &removed);
 
 	if (!err && ret_removed)
-		*ret_removed = sweep.removed;
+		*ret_removed = removed;
 	return err;
 }
 
@@ -405,7 +411,7 @@ int datapath_flush(const struct datapath *datapath, const struct sipkeep_source_
 {
 	struct sipkeep_flush flush = { .key = *key, .cause = cause };
 
-	return program_run(datapath, "on_flush", &flush, sizeof(flush));
+	return program_run(datapath, "on_flush", &flush, sizeof(flush), NULL);
 }
 
 int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 until_ns)

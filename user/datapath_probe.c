@@ -58,12 +58,33 @@ static bool iterator_sets_callbacks(const struct btf *btf)
 	return false;
 }
 
+static enum datapath_ends ends_find(const struct btf *btf)
+{
+	if (iterator_sets_callbacks(btf))
+		return DATAPATH_ENDS_CALLBACK;
+	return btf_has(btf, "btf_trace_inet_sock_set_state", BTF_KIND_TYPEDEF) ? DATAPATH_ENDS_WATCHED :
+										 DATAPATH_ENDS_UNSEEN;
+}
+
+enum datapath_ends datapath_ends(void)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	enum datapath_ends ends;
+
+	if (libbpf_get_error(btf))
+		btf = NULL;
+	ends = ends_find(btf);
+	btf__free(btf);
+	return ends;
+}
+
 int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool essential, const char *without),
 		   void *arg)
 {
 	libbpf_print_fn_t print = libbpf_set_print(NULL);
 	struct btf *btf = btf__load_vmlinux_btf();
 	struct failure ignored;
+	enum datapath_ends ends;
 	bool numbered;
 	__u64 cookie;
 	int missing = 0;
@@ -87,8 +108,11 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
 	numbered = !host_netns_cookie(&cookie, &ignored);
 	each(arg, "numbered network namespaces", numbered, true, "one namespace's listeners taken for another's");
 	missing += !numbered;
-	each(arg, "state callback set from the iterator", iterator_sets_callbacks(btf), false,
-	     "transports open before load aren't counted");
+	ends = ends_find(btf);
+	each(arg, "state callback set from the iterator", ends == DATAPATH_ENDS_CALLBACK, false,
+	     ends == DATAPATH_ENDS_WATCHED ?
+		     "set_state, which runs whenever any TCP socket of the host changes its state, stands in" :
+		     "transports open before load aren't counted");
 	btf__free(btf);
 	libbpf_set_print(print);
 	return missing;

@@ -94,6 +94,27 @@ static void cgroup_judge(struct view *view, const struct datapath *datapath, con
 	close(fd);
 }
 
+/* Loaded only where the iterator can't set the state callback: the two are one to whoever reads this. */
+static void watch_judge(struct view *view, const struct datapath *datapath)
+{
+	int program = datapath_program(datapath, "on_set_state", NULL);
+
+	if (program >= 0) {
+		const struct attached *attached = attached_find(&view->pins, ATTACHED_SET_STATE, 0);
+
+		if (attached && attached_find(&view->pins, ATTACHED_SET_STATE_2, 0))
+			attached_add(view, attached->hook, "the whole host, for the state callbacks that can't be set",
+				     attached->program_id);
+		else
+			degraded_add(view, "set_state is not attached: the ends of transports that were open before load may "
+				     "be missed; 'sipkeep apply' attaches it, 'sipkeep verify' tells");
+		close(program);
+	}
+	if (datapath->meta.missing & SIPKEEP_MISSING_ENDS)
+		degraded_add(view, "this kernel can't tell the ends of transports that were open before load: they aren't "
+			     "counted; load before the PBX starts");
+}
+
 static int hooks_judge(struct view *view, const struct datapath *datapath, struct failure *failure)
 {
 	struct datapath_cgroup cgroups[SIPKEEP_MAX_CGROUPS];
@@ -118,6 +139,7 @@ static int hooks_judge(struct view *view, const struct datapath *datapath, struc
 	}
 	if (!sk_lookup)
 		degraded_add(view, "sk_lookup is not attached: refusals are by drop, not by RST; 'sipkeep apply' attaches it");
+	watch_judge(view, datapath);
 	if (view->namespaces.unseen)
 		degraded_add(view, "the network namespaces of %zu guarded processes can't be looked at (CAP_SYS_PTRACE): what is "
 			     "open there isn't adopted, refusals are by drop", view->namespaces.unseen);

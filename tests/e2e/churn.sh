@@ -155,3 +155,33 @@ test_churn_over_a_limit() {
 	is "$(policy_field out .connected)" policy_field out .destroyed
 	is "$(count pbx accepted)" policy_field in .connected
 }
+
+churn_on() {
+	while [[ ! -e $TMP/enough ]]; do
+		(in_cgroup "$TOOLS/churn" --ports 5060-5063 --count 6000 --concurrency 512 --stall "$(patience 30)") \
+			>"$TMP/churn.json" ||
+			die "churn: $(<"$TMP/churn.json")"
+	done
+}
+
+# What is open at each load ends in every way there is, and is counted for good if its end isn't seen.
+# timeout: 300
+test_loads_amid_churn() {
+	local churn load loads adopted=0
+	guard_churn ''
+	bg churn_on
+	churn=$BG
+	wait_for 20 under_way
+	loads=$(scaled 20 6)
+	for ((load = 0; load < loads; load++)); do
+		sk unload >/dev/null
+		sk load -c "$TMP/sipkeep.conf" -j >"$TMP/load.json" || die "load: $(<"$TMP/load.json")"
+		adopted=$((adopted + $(jq .adopted "$TMP/load.json")))
+	done
+	touch "$TMP/enough"
+	bg_wait "$churn" || die "churn: $(<"$TMP/churn.json")"
+	wait_for 120 none_open
+	nothing_left in out
+	((adopted > 100)) || die "$adopted adopted at $loads loads"
+	echo "$adopted adopted at $loads loads"
+}

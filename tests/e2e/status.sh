@@ -67,3 +67,23 @@ test_a_reader_ends_when_the_instance_is_unloaded() {
 	[[ $code == 0 ]] || die "events -f ended with $code"
 	grep -q 'the instance was unloaded' "$TMP/events.err"
 }
+
+# Where the iterator can't set the state callback, and only there.
+test_what_stands_in_for_the_state_callback_is_named() {
+	local present hooks='[.attached[] | select(.hook == "set_state")] | length'
+	guard <<-X
+		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060 ]; } );
+	X
+	present=$("$SIPKEEP" probe -j | jq '.features[] | select(.name == "state callback set from the iterator").present')
+	if [[ $present == true ]]; then
+		json_eq "$hooks" 0 sk status -j
+		return
+	fi
+	"$SIPKEEP" probe | grep -q 'set_state, .* stands in'
+	json_eq "$hooks" 1 sk status -j
+	rm "/sys/fs/bpf/sipkeep/$INSTANCE/link_on_set_state_0"
+	status_names "set_state is not attached"
+	sk apply -c "$TMP/sipkeep.conf"
+	json_eq "$hooks" 1 sk status -j
+	json_eq .ok true sk status -j
+}

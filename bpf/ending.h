@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * ending.h: a socket goes to a state in which it can't be used both ways any more, or to its end: what it holds is
+ * given back, what is to be told is told. One way, whether the state callback (transport.bpf.c) or the tracepoint
+ * (watch.bpf.c) sees it. Either may come twice.
+ */
+#ifndef SIPKEEP_ENDING_H
+#define SIPKEEP_ENDING_H
+
+#include "life.h"
+#include "listener.h"
+#include "recount.h"
+
+BPF_CALLED void ending_listener(struct sipkeep_transport *transport, struct tcp_sock *tp)
+{
+	if (!transport || !tp)
+		return;
+	listener_remove(tp);
+	transport->phase = SIPKEEP_PHASE_NONE;
+	transport->flags = 0;
+	listener_emit(SIPKEEP_EVENT_LISTENER_DOWN, tp, transport->cookie);
+}
+
+/* Who ended it first, from the state it goes to. */
+BPF_CALLED void disconnect_reason(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
+{
+	int error;
+
+	if (!transport || !tp)
+		return;
+	error = tp->inet_conn.icsk_inet.sk.sk_err;
+	if (state == BPF_TCP_CLOSE_WAIT) {
+		transport->reason = SIPKEEP_REASON_PEER_FIN;
+		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
+	} else if (state == BPF_TCP_FIN_WAIT1) {
+		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
+		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
+	} else if (error == ECONNRESET || error == EPIPE) {
+		transport->reason = SIPKEEP_REASON_PEER_RESET;
+		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
+	} else if (error == 0) {
+		transport->reason = SIPKEEP_REASON_LOCAL_RESET;
+		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
+	}
+}
+
+BPF_CALLED void ending_disconnect(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
+{
+	if (!transport || !tp)
+		return;
+	disconnect_reason(transport, tp, state);
+	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
+	disconnected_count(policy_stats_get(transport->source.policy), *(volatile __u8 *)&transport->reason);
+	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+}
+
+BPF_CALLED void ending_destroy(struct sipkeep_transport *transport, struct tcp_sock *tp)
+{
+	struct sipkeep_policy_stats *mine;
+
+	if (!transport || !tp)
+		return;
+	recount_end(transport, tp);
+	transport->phase = SIPKEEP_PHASE_DESTROYED;
+	places_release(&transport->source, transport->flags);
+	transport->flags &= SIPKEEP_TRANSPORT_ADOPTED;
+	mine = policy_stats_get(transport->source.policy);
+	if (mine)
+		counter_add(&mine->destroyed);
+	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp);
+}
+
+BPF_INLINE bool state_is_ending(__u32 next)
+{
+	return next == BPF_TCP_CLOSE || next == BPF_TCP_CLOSE_WAIT || next == BPF_TCP_FIN_WAIT1;
+}
+
+BPF_INLINE void ending(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 next)
+{
+	struct places places = {};
+
+	if (transport->phase == SIPKEEP_PHASE_CONNECTED)
+		ending_disconnect(transport, tp, next);
+	if (next != BPF_TCP_CLOSE)
+		return;
+	if (transport->phase == SIPKEEP_PHASE_DISCONNECTED) {
+		ending_destroy(transport, tp);
+	} else if (transport->phase == SIPKEEP_PHASE_CONNECTING) {
+		recount_end(transport, tp);
+		places.key = transport->source;
+		places.flags = transport->flags;
+		places_undo(&places);
+		transport->flags = 0;
+		transport->phase = SIPKEEP_PHASE_NONE;
+	} else if (transport->phase == SIPKEEP_PHASE_LISTENER) {
+		ending_listener(transport, tp);
+	}
+}
+
+#endif
