@@ -18,7 +18,16 @@
 #include <linux/types.h>
 
 /* Layout of the pinned maps. A loader that finds another number asks for `sipkeep upgrade`. */
+#ifndef SIPKEEP_ABI
 #define SIPKEEP_ABI 1
+#endif
+
+/* The tests' other layout has this in front of some structs' members, so that all of them lie elsewhere. */
+#ifdef SIPKEEP_SPARE
+#define SIPKEEP_SPARE_MEMBER SIPKEEP_SPARE spare;
+#else
+#define SIPKEEP_SPARE_MEMBER
+#endif
 
 #define SIPKEEP_MAX_POLICIES 64	 /* policies alive at once: those of the file and those still draining */
 #define SIPKEEP_MAX_RULES 131072 /* (port, prefix) pairs of all policies, both banks */
@@ -26,6 +35,7 @@
 #define SIPKEEP_CGROUP_SLOTS 32	 /* those, and such as are removed but still have sockets */
 #define SIPKEEP_CGROUP_PATH 1024 /* a cgroup's path with its NUL */
 #define SIPKEEP_NAME_LEN 32	 /* a policy's name with its NUL */
+#define SIPKEEP_VERSION_LEN 32	 /* a version with its NUL */
 
 struct sipkeep_addr {
 	union {
@@ -195,6 +205,7 @@ enum sipkeep_reason {
 
 /* Per policy and CPU; nobody reads it to decide anything. */
 struct sipkeep_policy_stats {
+	SIPKEEP_SPARE_MEMBER
 	__u64 admitted;
 	__u64 refused[SIPKEEP_REFUSED_MAX];
 	__u64 connected;
@@ -409,6 +420,7 @@ struct sipkeep_meta {
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
 	__u64 delivered;    /* records the readers took from the ring: the last `seq` */
 	__u64 lost_told;    /* lost records already told by `lost` events */
+	char version[SIPKEEP_VERSION_LEN]; /* whose programs run */
 };
 
 /* Optional hooks this kernel doesn't have (or that could not be attached). */
