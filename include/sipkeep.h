@@ -404,6 +404,17 @@ struct sipkeep_flush {
 	__u32 pad;
 };
 
+/* What the programs of another layout counted, to be added. What isn't carried is 0. */
+struct sipkeep_carry {
+	__u64 totals; /* policy and total are to be added, key.policy being whose */
+	struct sipkeep_source_key key;
+	struct sipkeep_source source; /* its count and tag don't matter */
+	struct sipkeep_policy_count count;
+	struct sipkeep_policy_stats policy;
+	struct sipkeep_stats total;
+	__u64 lost;
+};
+
 /* What the instance's `meta` map says; pinned last, its presence is what makes a load complete. */
 struct sipkeep_meta {
 	__u32 abi;

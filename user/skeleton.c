@@ -111,6 +111,7 @@ int datapath_sk_lookup_load(const struct datapath *datapath, __u64 netns_cookie,
 		bpf_program__set_autoload(program, program == skel->progs.on_sk_lookup);
 	err = skeleton_reuse(skel, datapath, failure);
 	skel->rodata->netns_cookie = netns_cookie;
+	skel->rodata->quiet = datapath->quiet;
 	err = err ?: skeleton_load(skel, &log, failure);
 	fd = err ? err : dup(bpf_program__fd(skel->progs.on_sk_lookup));
 	if (!err && fd < 0)

@@ -12,8 +12,7 @@
 #include "attach.h"
 #include "attached.h"
 #include "datapath_internal.h"
-#include "skeleton.h"
-#include "upgrade.h"
+#include "upgrade_internal.h"
 #include "version.h"
 
 /* Pinned under this name first, then renamed over the old one: there is always a program to be found. */
@@ -78,24 +77,24 @@ static bool runs_already(const struct replacing *r)
 	return true;
 }
 
-static int programs_pin(struct replacing *r)
+int upgrade_programs_pin(const char *dir, struct sipkeep_bpf *skel, struct failure *failure)
 {
 	char path[PATH_MAX + 64], fresh[PATH_MAX + 64];
 	struct bpf_program *program;
 
-	snprintf(fresh, sizeof(fresh), "%s/" PIN_NEW, r->datapath->dir);
-	bpf_object__for_each_program(program, r->skel->obj) {
+	snprintf(fresh, sizeof(fresh), "%s/" PIN_NEW, dir);
+	bpf_object__for_each_program(program, skel->obj) {
 		int err;
 
-		if (program == r->skel->progs.on_sk_lookup)
+		if (program == skel->progs.on_sk_lookup)
 			continue;
-		snprintf(path, sizeof(path), "%s/prog_%s", r->datapath->dir, bpf_program__name(program));
+		snprintf(path, sizeof(path), "%s/prog_%s", dir, bpf_program__name(program));
 		unlink(fresh); /* an interrupted upgrade's */
 		err = bpf_obj_pin(bpf_program__fd(program), fresh);
 		if (!err && rename(fresh, path))
 			err = -errno;
 		if (err)
-			return failure_set(r->failure, err, "%s can't be pinned: %s; what runs still guards, run 'sipkeep "
+			return failure_set(failure, err, "%s can't be pinned: %s; what runs still guards, run 'sipkeep "
 					   "upgrade' again", path, strerror(-err));
 	}
 	return 0;
@@ -151,31 +150,49 @@ static int links_replace(const struct replacing *r)
 	return err;
 }
 
+void upgrade_programs_open(const struct datapath *datapath, int *ret_programs)
+{
+	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++) {
+		char name[32];
+
+		snprintf(name, sizeof(name), "on_%s", attached_hooks[hook]);
+		ret_programs[hook] = datapath_program(datapath, name, NULL);
+	}
+}
+
+void upgrade_programs_close(int *programs)
+{
+	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
+		if (programs[hook] >= 0)
+			close(programs[hook]);
+}
+
 /* Systemd's (BPFProgram=): by now there is a link of ours besides. */
-static void others_detach(const struct replacing *r)
+void upgrade_others_detach(const struct datapath *datapath, const int *programs)
 {
 	struct datapath_cgroup cgroups[SIPKEEP_MAX_CGROUPS];
-	int count = datapath_cgroups(r->datapath, cgroups, r->failure);
+	struct failure ignored;
+	int count = datapath_cgroups(datapath, cgroups, &ignored);
 
 	for (int i = 0; i < count; i++) {
 		__u64 id;
 		__u8 level;
-		int fd = host_cgroup_open(cgroups[i].path, &id, &level, r->failure);
+		int fd = host_cgroup_open(cgroups[i].path, &id, &level, &ignored);
 
 		for (int hook = 0; fd >= 0 && hook < ATTACHED_CGROUP_HOOKS; hook++)
-			if (r->old[hook] >= 0)
-				bpf_prog_detach2(r->old[hook], fd, attached_types[hook]);
+			if (programs[hook] >= 0)
+				bpf_prog_detach2(programs[hook], fd, attached_types[hook]);
 		if (fd >= 0)
 			close(fd);
 	}
 }
 
-static int version_store(const struct replacing *r)
+int upgrade_version_store(const struct datapath *datapath, struct failure *failure)
 {
-	struct sipkeep_meta *meta = datapath_meta_map(r->datapath);
+	struct sipkeep_meta *meta = datapath_meta_map(datapath);
 
 	if (!meta)
-		return failure_set(r->failure, -errno, "the meta map can't be written: %s", strerror(errno));
+		return failure_set(failure, -errno, "the meta map can't be written: %s", strerror(errno));
 	version_copy(meta->version);
 	munmap(meta, sizeof(*meta));
 	return 0;
@@ -183,26 +200,19 @@ static int version_store(const struct replacing *r)
 
 static int programs_replace(struct replacing *r)
 {
-	int err = 0;
+	int err;
 
-	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++) {
-		char name[32];
-
-		snprintf(name, sizeof(name), "on_%s", attached_hooks[hook]);
-		r->old[hook] = datapath_program(r->datapath, name, NULL);
-	}
-	err = programs_pin(r);
+	upgrade_programs_open(r->datapath, r->old);
+	err = upgrade_programs_pin(r->datapath->dir, r->skel, r->failure);
 	err = err ?: links_replace(r);
 	/* What our version attaches and the old one didn't, and the other way round. */
 	err = err ?: datapath_reconcile(r->datapath, NULL, NULL, r->failure);
 	if (err >= 0) {
-		others_detach(r);
+		upgrade_others_detach(r->datapath, r->old);
 		programs_unpin(r);
-		err = version_store(r);
+		err = upgrade_version_store(r->datapath, r->failure);
 	}
-	for (int hook = 0; hook < ATTACHED_CGROUP_HOOKS; hook++)
-		if (r->old[hook] >= 0)
-			close(r->old[hook]);
+	upgrade_programs_close(r->old);
 	return err;
 }
 
@@ -238,6 +248,13 @@ int datapath_upgrade(const char *instance, struct upgrade *ret_upgrade, struct f
 	if (geteuid() != 0)
 		return failure_set(failure, -EPERM, "loading BPF programs needs root; run it with sudo");
 	err = datapath_open(instance, true, &datapath, failure);
+	if (err == -EPROTO) {
+		err = relayout(instance, upgrade.from, failure);
+		upgrade.changed = upgrade.recounted = true;
+		upgrade.took_ns = host_monotonic_ns() - began;
+		*ret_upgrade = upgrade;
+		return err;
+	}
 	if (err)
 		return err;
 	memcpy(upgrade.from, datapath.meta.version, sizeof(upgrade.from));

@@ -11,6 +11,7 @@ here=$(dirname "$(realpath "$0")")
 
 THIS=$SIPKEEP
 OTHER=$(dirname "$SIPKEEP")/other/sipkeep # another version, of the same layout of the maps
+NEXT=$(dirname "$SIPKEEP")/next/sipkeep # another layout
 HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
 
 phones() {
@@ -168,4 +169,57 @@ test_what_is_refused() {
 	fails_well 1 "it is being changed by process" -- "$OTHER" upgrade --instance "$INSTANCE"
 	bg_end "$BG" || true
 	json_eq .version "$(sk -V | sed 's/sipkeep //')" sk status -j
+}
+
+test_another_layout_is_recounted() {
+	local i connections=5000 before pins
+	traffic_begin
+	ulimit -n 65535
+	phones "max_connections_per_source = 20000; tcp_keepalive = true; tcp_keepidle = 77;" | guard
+	serve pbx 127.0.0.1 5060
+	hold some --to 127.0.0.1:5060 --procs 4 --connects $((connections / 4))
+	is "$connections" policy_field phones .active
+	sk stats -j | jq '.policies' >"$TMP/stats"
+	sk sources -j | jq 'del(.sources[].last_seen)' >"$TMP/sources"
+	pins=$(pins | grep -v reader)
+	for i in "$NEXT" "$THIS" "$NEXT"; do
+		fails_well 1 "another layout" "sipkeep upgrade" -- "$i" status --instance "$INSTANCE"
+		upgraded "$i"
+		json_eq .recounted true cat "$TMP/upgrade"
+		echo "recounted $connections transports in $(jq .ms "$TMP/upgrade") ms"
+		(($(jq .ms "$TMP/upgrade") < $(patience 2000)))
+		diff "$TMP/stats" <(sk stats -j | jq '.policies')
+		diff "$TMP/sources" <(sk sources -j | jq 'del(.sources[].last_seen)')
+		verified || die "$(head -c 2000 "$TMP/verify.json")"
+		[[ $(programs) == "$HOOKS" ]]
+		[[ $(pins | grep -v reader) == "$pins" ]] || die "pins: $(diff <(echo "$pins") <(pins))"
+		[[ $(netns_links) == sk_lookup ]]
+		exits 0 sk upgrade
+		prints "nothing to upgrade"
+	done
+	release some
+	nothing_left phones
+	is "$connections" policy_field phones .destroyed
+	sk unload >/dev/null
+	nothing_loaded
+}
+
+test_limit_holds_while_the_layout_changes() {
+	local i
+	phones "max_connections_per_source = 10;" | guard
+	serve pbx 127.0.0.1 5060
+	bg hammer one 127.0.7.1
+	HAMMER=$BG
+	for i in {1..5}; do
+		upgraded "$NEXT"
+		upgraded "$THIS"
+	done
+	touch "$TMP/stop"
+	bg_wait "$HAMMER"
+	is 10 count pbx peak
+	jq -es 'all(.[]; .other == 0) and length > 3' "$TMP/one.bursts" >/dev/null || die "$(cat "$TMP/one.bursts")"
+	nothing_left phones
+	is "$(jq -s '[.[].served] | add' "$TMP/one.bursts")" policy_field phones .admitted
+	json_eq '.policies[0] | [.connected, .disconnected, .destroyed] | unique | length' 1 sk stats -j
+	echo "10 upgrades during $(wc -l <"$TMP/one.bursts") bursts"
 }
