@@ -82,8 +82,11 @@ void datapath_close(struct datapath *datapath);
 int datapath_trylock(struct datapath *datapath, struct failure *failure);
 void datapath_unlock(struct datapath *datapath);
 
-/* Has the instance that was opened been unloaded since (and maybe another been loaded)? */
+/* Has the instance that was opened been unloaded since (and maybe another been loaded), or upgraded to another layout? */
 bool datapath_is_gone(const struct datapath *datapath);
+
+/* Does somebody hold its lock? */
+bool datapath_is_changing(const struct datapath *datapath);
 
 /* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
 int datapath_unload(const char *instance, struct failure *failure);

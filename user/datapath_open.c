@@ -334,6 +334,16 @@ bool datapath_is_gone(const struct datapath *datapath)
 	return meta_inode(datapath) != datapath->meta_inode;
 }
 
+bool datapath_is_changing(const struct datapath *datapath)
+{
+	int fd = open(datapath->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool changing = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+
+	if (fd >= 0)
+		close(fd);
+	return changing;
+}
+
 int datapath_unload(const char *instance, struct failure *failure)
 {
 	char path[PATH_MAX + 64];

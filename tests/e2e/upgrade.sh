@@ -174,7 +174,6 @@ test_what_is_refused() {
 test_another_layout_is_recounted() {
 	local i connections=5000 before pins
 	traffic_begin
-	ulimit -n 65535
 	phones "max_connections_per_source = 20000; tcp_keepalive = true; tcp_keepidle = 77;" | guard
 	serve pbx 127.0.0.1 5060
 	hold some --to 127.0.0.1:5060 --procs 4 --connects $((connections / 4))
@@ -222,4 +221,94 @@ test_limit_holds_while_the_layout_changes() {
 	is "$(jq -s '[.[].served] | add' "$TMP/one.bursts")" policy_field phones .admitted
 	json_eq '.policies[0] | [.connected, .disconnected, .destroyed] | unique | length' 1 sk stats -j
 	echo "10 upgrades during $(wc -l <"$TMP/one.bursts") bursts"
+}
+
+# install BINARY: as a package does, at $TMP/sipkeep.
+install_version() {
+	cp "$1" "$TMP/sipkeep.new"
+	mv "$TMP/sipkeep.new" "$TMP/sipkeep"
+}
+
+# `run` goes on as the command that is installed by then.
+test_each_event_once_while_the_layout_changes() {
+	local i version run
+	phones "max_connections_per_source = 10;" | guard
+	install_version "$THIS"
+	SIPKEEP=$TMP/sipkeep
+	reader_start
+	run=$READER
+	serve pbx 127.0.0.1 5060
+	bg hammer one 127.0.7.1
+	HAMMER=$BG
+	for i in {1..3}; do
+		for version in "$NEXT" "$THIS"; do
+			install_version "$version"
+			upgraded "$TMP/sipkeep"
+			wait_for 10 reads "$run" "$version"
+		done
+	done
+	hammered
+	nothing_left phones
+	bg_running "$run"
+	reader_stop
+	sequence_whole
+	lives_whole
+	is "$(jq -s '[.[].served] | add' "$TMP/one.bursts")" policy_field phones .admitted
+	is "$(events '.event == "connected"' | jq length)" policy_field phones .connected
+	[[ $(programs) == "$HOOKS" ]]
+	echo "6 upgrades during $(wc -l <"$TMP/one.bursts") bursts, $(wc -l <"$TMP/events") events"
+}
+
+# reads PID BINARY: it is this binary by now, and reads.
+reads() {
+	cmp -s "/proc/$1/exe" "$2" && ! flock --nonblock "$PINS/$INSTANCE/reader" true
+}
+
+# Nobody read: what the old ring held is told as lost, to the number.
+test_unread_events_are_lost_and_told() {
+	phones | guard
+	serve pbx 127.0.0.1 5060
+	hold some --to 127.0.0.1:5060 --procs 1 --connects 4
+	upgraded "$NEXT"
+	release some
+	nothing_left phones
+	wait_for 10 is 4 policy_field phones .destroyed
+	sk events >"$TMP/events"
+	json_eq 'map(select(.event == "lost"))[0] | [.count, .seq]' '[5,5]' jq -s . "$TMP/events"
+	json_eq '[.[].seq] | unique' '[5,6,7,8,9,10,11,12,13]' jq -s . "$TMP/events"
+}
+
+test_a_killed_change_of_layout_is_ended() {
+	local i start whole kills=20 left=0 binary
+	phones "max_connections_per_source = 50;" | guard
+	serve pbx 127.0.0.1 5060
+	hold calls --to 127.0.0.1:5060 --procs 1 --connects 50
+	start=${EPOCHREALTIME/./}
+	upgraded "$NEXT"
+	whole=$((${EPOCHREALTIME/./} - start))
+	for ((i = 0; i < kills; i++)); do
+		binary=$NEXT
+		[[ $SIPKEEP != "$NEXT" ]] || binary=$THIS
+		bg "$binary" upgrade --instance "$INSTANCE" >"$TMP/out" 2>&1
+		sleep "$(printf '0.%06d' $((whole * (i + 1) / kills)))"
+		bg_end "$BG" KILL || left=$((left + 1))
+		burst more --to 127.0.0.1:5060 --procs 1 --connects 3 --timeout 5
+		[[ $(got more served) == 0 ]] || die "kill $i: $(got more served) more were let in"
+		! "$binary" status --instance "$INSTANCE" >/dev/null 2>&1 || SIPKEEP=$binary
+		if ((i % 2)); then
+			exits 0 sk apply -c "$TMP/sipkeep.conf"
+		else
+			exits 0 sk upgrade
+		fi
+		verified || die "kill $i: $(<"$TMP/verify.json")"
+		json_eq '[.policies[] | [.active, .admitted]] | add' '[50,50]' sk stats -j
+		[[ $(programs) == "$HOOKS" && $(netns_links) == sk_lookup && ! -e $PINS/$INSTANCE+next ]] ||
+			die "kill $i: $(programs); $(netns_links); $(pins)"
+	done 2>"$TMP/killed"
+	echo "$left of $kills upgrades killed, spread over the $((whole / 1000)) ms that one takes"
+	((left > 0))
+	release calls
+	nothing_left phones
+	sk unload >/dev/null
+	nothing_loaded
 }
