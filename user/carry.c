@@ -83,7 +83,8 @@ static int element_sum(const struct datapath *old, const struct datapath *new, e
 	return err;
 }
 
-static int value_read(const struct datapath *old, const struct datapath *new, enum datapath_map map, __u32 key, void *ret_value)
+static int value_read(const struct datapath *old, const struct datapath *new, enum datapath_map map, __u32 key,
+		      void *ret_value)
 {
 	struct failure ignored;
 	char value[4096];
@@ -100,7 +101,8 @@ static int value_read(const struct datapath *old, const struct datapath *new, en
 }
 
 /* The sequence: each event has its number once, those that nobody will read are lost. */
-static int sequence_carry(const struct datapath *old, const struct datapath *new, bool read, __u64 emitted, __u64 *ret_lost)
+static int sequence_carry(const struct datapath *old, const struct datapath *new, bool read, __u64 emitted,
+			  __u64 *ret_lost)
 {
 	struct sipkeep_meta *meta = datapath_meta_map(new), before;
 	struct sipkeep_shared shared;

@@ -228,10 +228,10 @@ static bool map_fits(const struct bpf_map_info *info, enum datapath_map map)
 	       (map == DATAPATH_META || info->value_size == map_shapes[map].value);
 }
 
-static int other_layout(const struct datapath *datapath, struct failure *failure)
+static int other_layout(const char *path, struct failure *failure)
 {
-	return failure_set(failure, -EPROTO, "the instance in %s was loaded by another version of sipkeep, with another "
-			   "layout of its maps; 'sipkeep upgrade' brings it to this version's", datapath->dir);
+	return failure_set(failure, -EPROTO, "%s was made by another version of sipkeep, with another layout of its maps; "
+			   "'sipkeep upgrade' brings the instance to this version's, 'sipkeep unload' removes it", path);
 }
 
 static int map_open(struct datapath *datapath, enum datapath_map map, struct failure *failure)
@@ -247,13 +247,14 @@ static int map_open(struct datapath *datapath, enum datapath_map map, struct fai
 		return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' "
 				   "removes it", path, strerror(-fd));
 	/* A program or another's map under our name? */
-	if (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, datapath_map_names[map], 15)) {
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, datapath_map_names[map], 15) ||
+	    (!map_fits(&info, map) && !info.btf_id)) {
 		close(fd);
 		return failure_set(failure, -EINVAL, "%s is not a map of sipkeep's; the instance is damaged, "
 				   "'sipkeep unload' removes it", path);
 	}
 	datapath->maps[map] = fd;
-	return map_fits(&info, map) ? 0 : other_layout(datapath, failure);
+	return map_fits(&info, map) ? 0 : other_layout(path, failure);
 }
 
 static int meta_check(struct datapath *datapath, struct failure *failure)
@@ -267,7 +268,7 @@ static int meta_check(struct datapath *datapath, struct failure *failure)
 	if (info.value_size == sizeof(datapath->meta) && !bpf_map_lookup_elem(fd, &zero, &datapath->meta) &&
 	    datapath->meta.abi == SIPKEEP_ABI)
 		return 0;
-	return other_layout(datapath, failure);
+	return other_layout(datapath->dir, failure);
 }
 
 /* 0 when there is no such pin. */

@@ -2,8 +2,8 @@
 /*
  * relayout.c: an instance whose maps have another layout becomes one with ours.
  *
- * The new generation is loaded beside the old one, in NAME+next. Its programs are quiet at first: they count and decide,
- * but tell nothing and keep no statistics. Attached besides the old ones (a connection must pass both), they adopt what
+ * The new generation is loaded beside the old one, in NAME+next. Its programs are quiet at first: they count and
+ * decide, but tell nothing and keep no statistics. Attached besides the old ones (a connection must pass both), they adopt what
  * is open. Then the two directories are exchanged, and each link of the old generation gets the new program, loud: each
  * event is told by the one or the other. What quiet programs meet after a loud one in the same callback is done already,
  * by the socket's phase. Then the quiet links go, and what the old generation counted is added.
@@ -47,9 +47,11 @@ static int pinned_open(struct datapath *datapath, struct failure *failure)
 
 		snprintf(path, sizeof(path), "%s/%s", datapath->dir, datapath_map_names[i]);
 		datapath->maps[i] = bpf_obj_get(path);
-		if (datapath->maps[i] < 0 && datapath->maps[i] != -ENOENT)
-			return failure_set(failure, datapath->maps[i], "%s can't be opened: %s", path,
-					   strerror(-datapath->maps[i]));
+		/* Only what is carried over must be there. */
+		if (datapath->maps[i] < 0 && (datapath->maps[i] != -ENOENT || i <= DATAPATH_SOURCES ||
+					      (i >= DATAPATH_POLICY_COUNTS && i <= DATAPATH_SHARED) || i == DATAPATH_META))
+			return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep "
+					   "unload' removes it", path, strerror(-datapath->maps[i]));
 	}
 	return 0;
 }
@@ -126,7 +128,8 @@ static int settings_convert(struct relayout *r)
 		convert_close(&convert);
 	}
 	err = err ?: maps_config(&r->new, &config, r->failure);
-	err = err ?: datapath_live_store(&r->new, config.live & ~(__u64)(SIPKEEP_LIVE_RECOUNT | SIPKEEP_LIVE_FROZEN), r->failure);
+	config.live &= ~(__u64)(SIPKEEP_LIVE_RECOUNT | SIPKEEP_LIVE_FROZEN); /* one that was under way counted in theirs */
+	err = err ?: datapath_live_store(&r->new, config.live, r->failure);
 	if (err)
 		return err;
 	meta = datapath_meta_map(&r->new);
@@ -279,9 +282,8 @@ static int relayout_locked(struct relayout *r, char *ret_from)
 	struct convert convert;
 	char value[4096] = {};
 	__u32 zero = 0;
-	int err;
+	int err = generation_load(r);
 
-	err = generation_load(r);
 	err = err ?: settings_convert(r);
 	err = err ?: datapath_reconcile(&r->new, NULL, NULL, r->failure);
 	err = err < 0 ? err : carry_rates(&r->old, &r->new, r->failure);
