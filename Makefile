@@ -2,6 +2,9 @@
 # sipkeep. `make help` lists the targets; V=1 shows the commands.
 
 VERSION := 0.1.0-dev
+# `make O=build/x VERSION=... DEFINES=-D...` builds another sipkeep, in a directory of its own.
+O := build
+DEFINES :=
 
 CLANG ?= clang
 BPFTOOL ?= bpftool
@@ -25,20 +28,20 @@ SANITIZE ?= -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-san
 
 # bpf/match.h is compiled for the host too, and has pragmas that only clang knows.
 WARN := -std=gnu11 -Wall -Wextra -Werror -Wno-unknown-pragmas
-INCLUDES := -Iinclude -Iuser -Ibuild -Ibpf
+INCLUDES := $(DEFINES) -Iinclude -Iuser -I$(O) -Ibpf
 PACKAGES := libbpf libconfig jansson libsystemd
 # Looked up when a command runs, not when make starts: `sudo make run` installs them in between.
 LIB_CFLAGS = $$($(PKG_CONFIG) --cflags $(PACKAGES))
 LIBS = -Wl,--as-needed $$($(PKG_CONFIG) --libs $(PACKAGES)) -lelf -lz -lm
-BPF_CFLAGS = -g -O2 -target bpf -mcpu=v3 -Wall -Werror -Iinclude -Ibpf -I/usr/include/$$($(CC) -print-multiarch)
+BPF_CFLAGS = -g -O2 -target bpf -mcpu=v3 -Wall -Werror $(DEFINES) -Iinclude -Ibpf -I/usr/include/$$($(CC) -print-multiarch)
 
-BPF_OBJECTS := $(patsubst bpf/%.bpf.c,build/bpf/%.o,$(wildcard bpf/*.bpf.c))
-OBJECTS := $(patsubst user/%.c,build/user/%.o,$(wildcard user/*.c))
+BPF_OBJECTS := $(patsubst bpf/%.bpf.c,$(O)/bpf/%.o,$(wildcard bpf/*.bpf.c))
+OBJECTS := $(patsubst user/%.c,$(O)/user/%.o,$(wildcard user/*.c))
 # With sanitizers, gcc warns of truncations that can't be: the plain build has that warning.
 SANITIZED := $(WARN) -Wno-format-truncation $(SANITIZE)
 # The unit tests link a sanitized archive of everything but main(): a new tests/unit/test_X.c needs no line here.
-UNIT_OBJECTS := $(patsubst user/%.c,build/unit/user/%.o,$(filter-out user/main.c,$(wildcard user/*.c)))
-UNIT_TESTS := $(patsubst tests/unit/%.c,build/unit/%,$(wildcard tests/unit/test_*.c))
+UNIT_OBJECTS := $(patsubst user/%.c,$(O)/unit/user/%.o,$(filter-out user/main.c,$(wildcard user/*.c)))
+UNIT_TESTS := $(patsubst tests/unit/%.c,$(O)/unit/%,$(wildcard tests/unit/test_*.c))
 
 ifeq ($(V),1)
 Q :=
@@ -51,61 +54,67 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: all deps run check check-unit check-vm demo soak bench info install uninstall clean help format lint \
-	build-needs check-needs vm-needs demo-needs build-tests tools own
+	other-version other-layout build-needs check-needs vm-needs demo-needs build-tests tools own
 
-all: build/sipkeep ## build build/sipkeep (the default)
+all: $(O)/sipkeep ## build build/sipkeep (the default)
 
 # ---- the BPF programs: each hook compiled alone, linked into one object, embedded as a skeleton
 
-build/bpf/%.o: bpf/%.bpf.c | build-needs
+$(O)/bpf/%.o: bpf/%.bpf.c | build-needs
 	$(say) BPF $@
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -c $< -o $@
 
-build/sipkeep.bpf.o: $(BPF_OBJECTS)
+$(O)/sipkeep.bpf.o: $(BPF_OBJECTS)
 	$(say) LINK $@
 	$(Q)$(BPFTOOL) gen object $@ $^
 
-build/sipkeep.skel.h: build/sipkeep.bpf.o
+$(O)/sipkeep.skel.h: $(O)/sipkeep.bpf.o
 	$(say) SKEL $@
 	$(Q)$(BPFTOOL) gen skeleton $< name sipkeep_bpf >$@
 
 # ---- the command
 
-build/user/%.o: user/%.c | build/sipkeep.skel.h build-needs
+$(O)/user/%.o: user/%.c | $(O)/sipkeep.skel.h build-needs
 	$(say) CC $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(WARN) $(CFLAGS) $(HARDENING) $(CPPFLAGS) $(INCLUDES) $(LIB_CFLAGS) -MMD -MP -c $< -o $@
 
-build/user/main.o: CPPFLAGS += -DSIPKEEP_VERSION='"$(VERSION)"'
-build/user/main.o: Makefile
+$(O)/user/version.o: override CPPFLAGS += -DSIPKEEP_VERSION='"$(VERSION)"'
+$(O)/user/version.o: Makefile
 
-build/sipkeep: $(OBJECTS)
+$(O)/sipkeep: $(OBJECTS)
 	$(say) LINK $@
 	$(Q)$(CC) $(CFLAGS) $(HARDENING) $(HARDENING_LD) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 # ---- tests
 
-build/unit/user/%.o: user/%.c | build/sipkeep.skel.h build-needs
+$(O)/unit/user/%.o: user/%.c | $(O)/sipkeep.skel.h build-needs
 	$(say) CC $@
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(SANITIZED) $(CPPFLAGS) $(INCLUDES) $(LIB_CFLAGS) -MMD -MP -c $< -o $@
 
-build/unit/libsipkeep.a: $(UNIT_OBJECTS)
+$(O)/unit/libsipkeep.a: $(UNIT_OBJECTS)
 	$(say) AR $@
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 # Compiled by its relative path: some tests find the checkout by it.
-build/unit/test_%: tests/unit/test_%.c build/unit/libsipkeep.a | check-needs
+$(O)/unit/test_%: tests/unit/test_%.c $(O)/unit/libsipkeep.a | check-needs
 	$(say) CC $@
 	$(Q)$(CC) $(SANITIZED) $(CPPFLAGS) $(INCLUDES) $(LIB_CFLAGS) -MMD -MP -MF $@.d -o $@ $< \
-		build/unit/libsipkeep.a $(LIBS) -lcmocka
+		$(O)/unit/libsipkeep.a $(LIBS) -lcmocka
 
 tools: | build-needs
-	@mkdir -p build/tools
+	@mkdir -p $(O)/tools
 	$(Q)$(MAKE) $(if $(Q),-s) -C tests/tools O=$(CURDIR)/build/tools
 
-build-tests: all $(UNIT_TESTS) tools
+# Others to upgrade to: of the same layout, and of another one.
+other-version: all
+	$(Q)$(MAKE) O=build/other VERSION=0.2.0-other all
+other-layout: all
+	$(Q)$(MAKE) O=build/next VERSION=0.3.0-next DEFINES='-DSIPKEEP_ABI=2 -DSIPKEEP_SPARE=__u64' all
+
+build-tests: all $(UNIT_TESTS) tools other-version other-layout
 
 check: build-tests | check-needs ## build and pass every test (needs root)
 	@$(MAKE) own
@@ -121,7 +130,7 @@ check-vm: build-tests | check-needs vm-needs ## the e2e tests on KERNELS= (5.10 
 
 demo: all | demo-needs ## a guarded Kamailio in a namespace of its own, in under a minute (needs root)
 	@$(MAKE) own
-	@SIPKEEP=build/sipkeep deploy/demo/demo.sh
+	@SIPKEEP=$(O)/sipkeep deploy/demo/demo.sh
 
 # In the tests' private surroundings, their output shown.
 SOAK := $(wildcard tests/bench/soak*.sh)
@@ -132,7 +141,7 @@ bench: all tools | check-needs ## measure (needs root)
 soak: all tools | check-needs ## the tests that take hours (needs root)
 	@$(if $(SOAK),tests/run --show $(SOAK),echo "There is no soak test yet")
 
-info: build/sipkeep.bpf.o ## instructions and stack of each BPF program, as this kernel's verifier has them (needs root)
+info: $(O)/sipkeep.bpf.o ## instructions and stack of each BPF program, as this kernel's verifier has them (needs root)
 	@tests/lib/info $<
 
 # ---- a first run
@@ -142,8 +151,8 @@ CGROUP ?=
 # Ctrl-C ends it, and is no failure.
 run: all ## observe CGROUP= (the whole host) by CONFIG= (the sample), print events until Ctrl-C (needs root)
 	@$(MAKE) own
-	@$(if $(CONFIG),,$(INSTALL) -m 0644 deploy/sipkeep.conf build/sipkeep.conf)
-	@trap : INT; build/sipkeep run -c '$(or $(CONFIG),build/sipkeep.conf)' --unload-at-exit --observe \
+	@$(if $(CONFIG),,$(INSTALL) -m 0644 deploy/sipkeep.conf $(O)/sipkeep.conf)
+	@trap : INT; $(O)/sipkeep run -c '$(or $(CONFIG),$(O)/sipkeep.conf)' --unload-at-exit --observe \
 		$(if $(CGROUP),--cgroup '$(CGROUP)'); code=$$?; [ $$code = 130 ] || exit $$code
 
 # ---- what must be installed: missing Debian packages are installed by these targets for root, named otherwise
@@ -169,11 +178,11 @@ own:
 
 install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing config is kept
 	$(say) INSTALL $(DESTDIR)$(SBINDIR)/sipkeep
-	$(Q)$(INSTALL) -D -m 0755 build/sipkeep $(DESTDIR)$(SBINDIR)/sipkeep
+	$(Q)$(INSTALL) -D -m 0755 $(O)/sipkeep $(DESTDIR)$(SBINDIR)/sipkeep
 	$(say) INSTALL $(DESTDIR)$(UNITDIR)/sipkeep.service
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(UNITDIR)
-	$(Q)sed 's|/usr/sbin/sipkeep|$(SBINDIR)/sipkeep|; s|/usr/share/doc/sipkeep|$(DOCDIR)|' deploy/systemd/sipkeep.service >build/sipkeep.service
-	$(Q)$(INSTALL) -m 0644 build/sipkeep.service $(DESTDIR)$(UNITDIR)/sipkeep.service
+	$(Q)sed 's|/usr/sbin/sipkeep|$(SBINDIR)/sipkeep|; s|/usr/share/doc/sipkeep|$(DOCDIR)|' deploy/systemd/sipkeep.service >$(O)/sipkeep.service
+	$(Q)$(INSTALL) -m 0644 $(O)/sipkeep.service $(DESTDIR)$(UNITDIR)/sipkeep.service
 	$(say) INSTALL $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE deploy/sipkeep.conf $(DESTDIR)$(DOCDIR)
@@ -213,4 +222,4 @@ help: ## this list
 	@echo "make TARGET [V=1]"
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 14 | sed 's/^/  /'
 
--include $(wildcard build/bpf/*.d build/user/*.d build/unit/*.d build/unit/user/*.d)
+-include $(wildcard $(O)/bpf/*.d $(O)/user/*.d $(O)/unit/*.d $(O)/unit/user/*.d)

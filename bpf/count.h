@@ -50,7 +50,7 @@ BPF_CALLED int full_count(void)
 	__u64 last, now = bpf_ktime_get_ns();
 	struct sipkeep_record *record;
 
-	if (!all || !mine)
+	if (!all || !mine || quiet)
 		return 0;
 	counter_add(&mine->map_full);
 	last = all->full_reported_ns;
@@ -340,7 +340,7 @@ BPF_GLOBAL int places_active(const struct places *places)
 	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
 		source = source_find(&places->key);
 		if (source)
-			__sync_fetch_and_add(&source->admitted, 1);
+			counter_add(&source->admitted);
 	} else {
 		mine = policy_stats_get(places->key.policy);
 		if (mine)

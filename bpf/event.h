@@ -22,7 +22,7 @@ BPF_INLINE struct sipkeep_record *record_begin(enum sipkeep_event event)
 	struct sipkeep_stats *mine = stats_get();
 	struct sipkeep_record *record;
 
-	if (!all || !mine)
+	if (!all || !mine || quiet)
 		return NULL;
 	counter_add(&mine->emitted);
 	record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);

@@ -71,7 +71,7 @@ BPF_GLOBAL int refusal_count(const struct sipkeep_source_key *key, struct sipkee
 	struct sipkeep_policy_stats *mine;
 	__u64 now = bpf_ktime_get_ns();
 
-	if (!key)
+	if (!key || quiet)
 		return 0;
 	/* An entry that never had a connection is somebody's who may have proved nothing yet (SYN cookies): it won't stay. */
 	if (source && !source->admitted && !key->port_be)

@@ -18,7 +18,16 @@
 #include <linux/types.h>
 
 /* Layout of the pinned maps. A loader that finds another number asks for `sipkeep upgrade`. */
+#ifndef SIPKEEP_ABI
 #define SIPKEEP_ABI 1
+#endif
+
+/* The tests' other layout has this in front of some structs' members, so that all of them lie elsewhere. */
+#ifdef SIPKEEP_SPARE
+#define SIPKEEP_SPARE_MEMBER SIPKEEP_SPARE spare;
+#else
+#define SIPKEEP_SPARE_MEMBER
+#endif
 
 #define SIPKEEP_MAX_POLICIES 64	 /* policies alive at once: those of the file and those still draining */
 #define SIPKEEP_MAX_RULES 131072 /* (port, prefix) pairs of all policies, both banks */
@@ -26,6 +35,7 @@
 #define SIPKEEP_CGROUP_SLOTS 32	 /* those, and such as are removed but still have sockets */
 #define SIPKEEP_CGROUP_PATH 1024 /* a cgroup's path with its NUL */
 #define SIPKEEP_NAME_LEN 32	 /* a policy's name with its NUL */
+#define SIPKEEP_VERSION_LEN 32	 /* a version with its NUL */
 
 struct sipkeep_addr {
 	union {
@@ -197,6 +207,7 @@ enum sipkeep_reason {
 
 /* Per policy and CPU; nobody reads it to decide anything. */
 struct sipkeep_policy_stats {
+	SIPKEEP_SPARE_MEMBER
 	__u64 admitted;
 	__u64 refused[SIPKEEP_REFUSED_MAX];
 	__u64 connected;
@@ -403,6 +414,17 @@ struct sipkeep_flush {
 	__u32 pad;
 };
 
+/* What the programs of another layout counted, to be added. What isn't carried is 0. */
+struct sipkeep_carry {
+	__u64 totals; /* policy and total are to be added, key.policy being whose */
+	struct sipkeep_source_key key;
+	struct sipkeep_source source; /* its count and tag don't matter */
+	struct sipkeep_policy_count count;
+	struct sipkeep_policy_stats policy;
+	struct sipkeep_stats total;
+	__u64 lost;
+};
+
 /* What the instance's `meta` map says; pinned last, its presence is what makes a load complete. */
 struct sipkeep_meta {
 	__u32 abi;
@@ -420,6 +442,7 @@ struct sipkeep_meta {
 	__u64 delivered;    /* records whose lines are written: with what is lost, the last `seq` */
 	__u64 dropped;	    /* records a reader took from the ring and died with, or could not write: lost, too */
 	__u64 lost_told;    /* lost records already told by `lost` events */
+	char version[SIPKEEP_VERSION_LEN]; /* whose programs run */
 };
 
 /* Optional hooks this kernel doesn't have (or that could not be attached). */

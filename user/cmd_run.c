@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* cmd_run.c: load if need be, say what is attached, then follow the events. Enforcement doesn't depend on it living. */
+#define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include "command.h"
 #include "cover.h"
 #include "follow.h"
@@ -110,6 +115,47 @@ static int run_options(struct run *run, const struct command *self, int argc, ch
 	return command_no_operands(self, argc, argv) ?: -1;
 }
 
+/*
+ * An upgrade replaced the instance by one that we can't read: the command that is installed now can. The deleted file
+ * that we are has left its name to it.
+ */
+static int run_installed(const struct run *run, char **argv)
+{
+	static const char deleted[] = " (deleted)";
+	char path[PATH_MAX] = "", *arguments[64] = { path };
+	ssize_t length = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	size_t tail = sizeof(deleted) - 1;
+
+	for (size_t i = 1; i < 63 && argv[i - 1]; i++)
+		arguments[i] = argv[i - 1];
+	if (length > (ssize_t)tail && !strcmp(path + length - tail, deleted))
+		path[length - tail] = '\0';
+	fflush(stdout);
+	execv(path, arguments);
+	command_error("instance '%s' was upgraded by another version, which is not at %s: %s; start that one's 'run'",
+		      run->context->instance, path, strerror(errno));
+	return SIPKEEP_EXIT_FAILED;
+}
+
+/* Until it is stopped; an instance that an upgrade puts in the place of ours is followed, too. */
+static int run_on(struct run *run, struct datapath *datapath, char **argv, struct failure *failure)
+{
+	for (;;) {
+		int err = run_follow(run, datapath, failure), opened;
+		struct failure why;
+
+		datapath_close(datapath);
+		if (err != -ESTALE)
+			return err;
+		opened = datapath_open(run->context->instance, false, datapath, &why);
+		if (opened == -EPROTO)
+			exit(run_installed(run, argv));
+		if (opened)
+			return err;
+		run->loaded_here = false;
+	}
+}
+
 int cmd_run(struct command_context *context, const struct command *self, int argc, char **argv)
 {
 	struct run run = { .context = context };
@@ -126,8 +172,7 @@ int cmd_run(struct command_context *context, const struct command *self, int arg
 	exit_code = exit_code ? exit_code : command_open(context, false, &datapath);
 	if (exit_code)
 		return exit_code;
-	err = run_follow(&run, &datapath, &failure);
-	datapath_close(&datapath);
+	err = run_on(&run, &datapath, argv, &failure);
 	if (err == -ESTALE) {
 		fprintf(stderr, "%s\n", failure.text);
 		return SIPKEEP_EXIT_DONE;

@@ -68,6 +68,7 @@ int cmd_check(struct command_context *, const struct command *, int, char **);
 int cmd_load(struct command_context *, const struct command *, int, char **);
 int cmd_unload(struct command_context *, const struct command *, int, char **);
 int cmd_apply(struct command_context *, const struct command *, int, char **);
+int cmd_upgrade(struct command_context *, const struct command *, int, char **);
 int cmd_status(struct command_context *, const struct command *, int, char **);
 int cmd_stats(struct command_context *, const struct command *, int, char **);
 int cmd_sources(struct command_context *, const struct command *, int, char **);

@@ -16,10 +16,8 @@
 #include "datapath_internal.h"
 #include "host.h"
 #include "maps.h"
-#include "sipkeep.skel.h"
-
-/* Bytes of libbpf's words that a failure shows. */
-#define LOG_SHOWN 3000
+#include "skeleton.h"
+#include "version.h"
 
 bool datapath_instance_ok(const char *instance)
 {
@@ -33,65 +31,11 @@ bool datapath_instance_ok(const char *instance)
 	return true;
 }
 
-/* libbpf's warnings of the load under way: shown when it fails, not before. Of a long one, the verifier's log, the end. */
-static __thread struct failure *libbpf_log;
-
-static int libbpf_print(enum libbpf_print_level level, const char *format, va_list args)
-{
-	size_t used, length, room = sizeof(libbpf_log->text) - 1;
-	char *text;
-
-	if (level != LIBBPF_WARN || !libbpf_log || vasprintf(&text, format, args) < 0)
-		return 0;
-	length = strlen(text);
-	used = strlen(libbpf_log->text);
-	if (length > room) {
-		memcpy(libbpf_log->text, text + length - room, room + 1);
-	} else {
-		size_t dropped = used + length > room ? used + length - room : 0;
-
-		memmove(libbpf_log->text, libbpf_log->text + dropped, used - dropped);
-		memcpy(libbpf_log->text + used - dropped, text, length + 1);
-	}
-	free(text);
-	return 0;
-}
-
-static void missing_add(void *arg, const char *name, bool present, bool essential, const char *without)
-{
-	char *text = arg;
-	size_t used = strlen(text);
-
-	(void)without;
-	if (!present && essential)
-		snprintf(text + used, 512 - used, "%s%s", used ? ", " : "", name);
-}
-
-/* The skeleton could not be loaded: the kernel lacks something (named), or refuses (its own words). */
-static int load_failed(struct failure *failure, int err, const struct failure *log)
-{
-	char missing[512] = "";
-
-	if (geteuid() != 0)
-		return failure_set(failure, err, "loading BPF programs needs root (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON); "
-				   "run it with sudo");
-	if (datapath_probe(missing_add, missing) > 0)
-		return failure_set(failure, err, "this kernel lacks what sipkeep can't do without: %s; "
-				   "Linux 6.1 or later is needed ('sipkeep probe' lists all)", missing);
-	return failure_set(failure, err, "the kernel refused the BPF programs: %s; its own words end with:\n%s",
-			   strerror(-err), log->text + (strlen(log->text) > LOG_SHOWN ? strlen(log->text) - LOG_SHOWN : 0));
-}
-
 struct loading {
 	const char *dir;
 	struct sipkeep_bpf *skel;
 	struct failure *failure;
 };
-
-static struct bpf_map *skel_map(struct sipkeep_bpf *skel, enum datapath_map map)
-{
-	return bpf_object__find_map_by_name(skel->obj, datapath_map_names[map]);
-}
 
 static int pin_objects(struct loading *loading, struct datapath *datapath)
 {
@@ -109,36 +53,13 @@ static int pin_objects(struct loading *loading, struct datapath *datapath)
 	}
 	for (int i = 0; i < DATAPATH_META; i++) {
 		snprintf(path, sizeof(path), "%s/%s", loading->dir, datapath_map_names[i]);
-		err = bpf_map__pin(skel_map(loading->skel, i), path);
+		err = bpf_map__pin(skeleton_map(loading->skel, i), path);
 		if (err)
 			return failure_set(loading->failure, err, "%s can't be pinned: %s", path, strerror(-err));
 	}
 	for (int i = 0; i < DATAPATH_MAP_MAX; i++)
-		datapath->maps[i] = bpf_map__fd(skel_map(loading->skel, i));
+		datapath->maps[i] = bpf_map__fd(skeleton_map(loading->skel, i));
 	return 0;
-}
-
-/* Opened, but not loaded; the log gets what libbpf says of it until skeleton_load() ends. */
-static int skeleton_open(struct sipkeep_bpf **ret_skel, struct failure *log, struct failure *failure)
-{
-	log->text[0] = '\0';
-	libbpf_set_print(libbpf_print);
-	libbpf_log = log;
-	*ret_skel = sipkeep_bpf__open();
-	if (*ret_skel)
-		return 0;
-	libbpf_log = NULL;
-	return failure_set(failure, -errno, "the built-in BPF object can't be opened: %s", strerror(errno));
-}
-
-static int skeleton_load(struct sipkeep_bpf *skel, const struct failure *log, struct failure *failure)
-{
-	int err;
-
-	skel->rodata->ring_wake_bytes = bpf_map__max_entries(skel->maps.events) / 4;
-	err = sipkeep_bpf__load(skel);
-	libbpf_log = NULL;
-	return err ? load_failed(failure, err, log) : 0;
 }
 
 /* All programs but on_sk_lookup, of which each network namespace gets a copy, and those that aren't needed here. */
@@ -150,38 +71,11 @@ static int loading_skeleton(struct loading *loading, const struct policy_set *se
 	if (err)
 		return err;
 	bpf_program__set_autoload(loading->skel->progs.on_sk_lookup, false);
-	bpf_program__set_autoload(loading->skel->progs.on_set_state, ends == DATAPATH_ENDS_WATCHED);
-	bpf_program__set_autoload(loading->skel->progs.on_set_state_2, ends == DATAPATH_ENDS_WATCHED);
-	loading->skel->rodata->watching = ends == DATAPATH_ENDS_WATCHED;
+	skeleton_select(loading->skel, ends);
 	bpf_map__set_max_entries(loading->skel->maps.sources, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.source_queue, set->max_sources);
 	bpf_map__set_max_entries(loading->skel->maps.pendings, libbpf_num_possible_cpus());
 	return skeleton_load(loading->skel, &log, loading->failure);
-}
-
-int datapath_sk_lookup_load(const struct datapath *datapath, __u64 netns_cookie, struct failure *failure)
-{
-	struct bpf_program *program;
-	struct sipkeep_bpf *skel;
-	struct failure log;
-	int fd, err = skeleton_open(&skel, &log, failure);
-
-	if (err)
-		return err;
-	bpf_object__for_each_program(program, skel->obj)
-		bpf_program__set_autoload(program, program == skel->progs.on_sk_lookup);
-	for (int i = 0; !err && i < DATAPATH_MAP_MAX; i++)
-		err = bpf_map__reuse_fd(skel_map(skel, i), datapath->maps[i]);
-	if (err)
-		failure_set(failure, err, "the instance's maps can't be used: %s", strerror(-err));
-	skel->rodata->netns_cookie = netns_cookie;
-	err = err ?: skeleton_load(skel, &log, failure);
-	libbpf_log = NULL;
-	fd = err ? err : dup(bpf_program__fd(skel->progs.on_sk_lookup));
-	if (!err && fd < 0)
-		fd = failure_set(failure, -errno, "no more files can be opened: %s", strerror(errno));
-	sipkeep_bpf__destroy(skel);
-	return fd;
 }
 
 static int load_locked(struct loading *loading, const struct policy_set *set, struct datapath *datapath)
@@ -198,6 +92,7 @@ static int load_locked(struct loading *loading, const struct policy_set *set, st
 	err = err ?: pin_objects(loading, datapath);
 	if (err)
 		return err;
+	version_copy(meta.version);
 	meta.missing = ends == DATAPATH_ENDS_UNSEEN ? SIPKEEP_MISSING_ENDS : 0;
 	meta.loaded_at_ns = host_monotonic_ns() + host_realtime_offset_ns();
 	if (bpf_map_update_elem(datapath->maps[DATAPATH_META], &zero, &meta, 0) ||

@@ -46,6 +46,7 @@ struct datapath {
 	int lock_fd;		    /* -1: not locked */
 	int maps[DATAPATH_MAP_MAX]; /* descriptors */
 	struct sipkeep_meta meta;   /* as read at open */
+	bool quiet;		    /* its programs count, and say nothing: another generation does */
 	ino_t meta_inode;	    /* of its pin: another one is another load */
 };
 
@@ -53,6 +54,7 @@ static inline void datapath_init(struct datapath *datapath)
 {
 	datapath->dir[0] = '\0';
 	datapath->lock_fd = -1;
+	datapath->quiet = false;
 	datapath->meta_inode = 0;
 	for (int i = 0; i < DATAPATH_MAP_MAX; i++)
 		datapath->maps[i] = -1;
@@ -80,8 +82,11 @@ void datapath_close(struct datapath *datapath);
 int datapath_trylock(struct datapath *datapath, struct failure *failure);
 void datapath_unlock(struct datapath *datapath);
 
-/* Has the instance that was opened been unloaded since (and maybe another been loaded)? */
+/* Has the instance that was opened been unloaded since (and maybe another been loaded), or upgraded to another layout? */
 bool datapath_is_gone(const struct datapath *datapath);
+
+/* Does somebody hold its lock? */
+bool datapath_is_changing(const struct datapath *datapath);
 
 /* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
 int datapath_unload(const char *instance, struct failure *failure);

@@ -20,6 +20,7 @@
 #include "attach.h"
 #include "datapath_internal.h"
 #include "recount.h"
+#include "upgrade_internal.h"
 
 const char *const datapath_map_names[] = {
 	[DATAPATH_CONFIG] = "config",
@@ -223,10 +224,16 @@ static const struct {
 };
 _Static_assert(sizeof(map_shapes) / sizeof(map_shapes[0]) == DATAPATH_MAP_MAX, "a shape for each map");
 
-static bool map_is_ours(const struct bpf_map_info *info, enum datapath_map map)
+static bool map_fits(const struct bpf_map_info *info, enum datapath_map map)
 {
-	return !strncmp(info->name, datapath_map_names[map], 15) && info->key_size == map_shapes[map].key &&
+	return info->key_size == map_shapes[map].key &&
 	       (map == DATAPATH_META || info->value_size == map_shapes[map].value);
+}
+
+static int other_layout(const char *path, struct failure *failure)
+{
+	return failure_set(failure, -EPROTO, "%s was made by another version of sipkeep, with another layout of its maps; "
+			   "'sipkeep upgrade' brings the instance to this version's, 'sipkeep unload' removes it", path);
 }
 
 static int map_open(struct datapath *datapath, enum datapath_map map, struct failure *failure)
@@ -245,13 +252,14 @@ static int map_open(struct datapath *datapath, enum datapath_map map, struct fai
 		return failure_set(failure, -EUCLEAN, "%s can't be opened: %s; the instance is damaged, 'sipkeep unload' "
 				   "removes it", path, strerror(-fd));
 	/* A program or another's map under our name? */
-	if (bpf_obj_get_info_by_fd(fd, &info, &length) || !map_is_ours(&info, map)) {
+	if (bpf_obj_get_info_by_fd(fd, &info, &length) || strncmp(info.name, datapath_map_names[map], 15) ||
+	    (!map_fits(&info, map) && !info.btf_id)) {
 		close(fd);
 		return failure_set(failure, -EINVAL, "%s is not a map of sipkeep's; the instance is damaged, "
 				   "'sipkeep unload' removes it", path);
 	}
 	datapath->maps[map] = fd;
-	return 0;
+	return map_fits(&info, map) ? 0 : other_layout(path, failure);
 }
 
 static int meta_check(struct datapath *datapath, struct failure *failure)
@@ -265,9 +273,7 @@ static int meta_check(struct datapath *datapath, struct failure *failure)
 	if (info.value_size == sizeof(datapath->meta) && !bpf_map_lookup_elem(fd, &zero, &datapath->meta) &&
 	    datapath->meta.abi == SIPKEEP_ABI)
 		return 0;
-	return failure_set(failure, -EPROTO, "the instance in %s was loaded by another version of sipkeep, with another "
-			   "layout of its maps; 'sipkeep unload' with that version (or this one), then load again",
-			   datapath->dir);
+	return other_layout(datapath->dir, failure);
 }
 
 /* 0 when there is no such pin. */
@@ -301,13 +307,17 @@ int datapath_open(const char *instance, bool lock, struct datapath *ret_datapath
 		return failure_set(failure, -ENOENT, "instance '%s' is not loaded; 'sipkeep load' loads it", instance);
 	}
 	err = lock ? datapath_lock(&datapath, failure) : 0;
+	datapath.meta_inode = meta_inode(&datapath);
 	err = err ?: map_open(&datapath, DATAPATH_META, failure);
 	err = err ?: meta_check(&datapath, failure);
 	for (int i = 0; !err && i < DATAPATH_META; i++)
 		err = map_open(&datapath, i, failure);
-	datapath.meta_inode = meta_inode(&datapath);
-	if (lock)
+	if (!err && datapath_is_gone(&datapath))
+		err = failure_set(failure, -EAGAIN, "%s was replaced meanwhile; run it again", datapath.dir);
+	if (lock) {
 		err = err ?: recount_repair(&datapath, failure);
+		err = err ?: relayout_repair(&datapath, failure);
+	}
 	if (err)
 		datapath_close(&datapath);
 	else
@@ -330,9 +340,20 @@ bool datapath_is_gone(const struct datapath *datapath)
 	return meta_inode(datapath) != datapath->meta_inode;
 }
 
+bool datapath_is_changing(const struct datapath *datapath)
+{
+	int fd = open(datapath->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool changing = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+
+	if (fd >= 0)
+		close(fd);
+	return changing;
+}
+
 int datapath_unload(const char *instance, struct failure *failure)
 {
 	struct datapath datapath, opened;
+	char path[PATH_MAX + 64];
 	struct failure ignored;
 	int err;
 
@@ -347,6 +368,11 @@ int datapath_unload(const char *instance, struct failure *failure)
 	if (!err && !datapath_open(instance, false, &opened, &ignored))
 		datapath_detach_others(&opened);
 	datapath_close(&opened);
+	snprintf(path, sizeof(path), "%s" RELAYOUT_SUFFIX, datapath.dir);
+	if (!err && !access(path, F_OK)) { /* an interrupted upgrade's */
+		err = datapath_remove_pins(path, failure);
+		rmdir(path);
+	}
 	err = err ?: datapath_remove_pins(datapath.dir, failure);
 	if (!err && rmdir(datapath.dir))
 		err = failure_set(failure, -errno, "%s can't be removed: %s", datapath.dir, strerror(errno));

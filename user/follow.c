@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <time.h>
 #include <unistd.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
@@ -113,6 +114,19 @@ static int loop_run(struct follow *follow, sd_event *loop)
 	return err < 0 ? err : sd_event_loop(loop);
 }
 
+/* An upgrade that replaces it fills the old ring until it is done. */
+static int drain(struct follow *follow)
+{
+	const struct timespec pause = { .tv_nsec = 20 * 1000 * 1000 };
+	int got = 0;
+
+	while (got >= 0 && datapath_is_changing(follow->datapath)) {
+		got = reader_poll(follow->reader);
+		nanosleep(&pause, NULL);
+	}
+	return got < 0 ? got : -ESTALE;
+}
+
 int follow_events(const struct datapath *datapath, const struct follow_calls *calls, void *arg, bool notify,
 		  struct failure *failure)
 {
@@ -129,16 +143,21 @@ int follow_events(const struct datapath *datapath, const struct follow_calls *ca
 		sd_notify(0, "READY=1\nSTATUS=guarding");
 	if (err >= 0)
 		err = loop_run(&follow, loop);
-	if (notify)
+	if (err == -ESTALE)
+		err = drain(&follow);
+	else if (notify)
 		sd_notify(0, "STOPPING=1");
-	if (err >= 0) /* what came since the last look */
-		err = reader_poll(follow.reader);
+	if (err >= 0 || err == -ESTALE) { /* what came since the last look */
+		int got = reader_poll(follow.reader);
+
+		err = got < 0 ? got : err;
+	}
 	if (err == -EAGAIN)
 		err = -reader_error(follow.reader);
 	sd_event_source_unref(follow.timer);
 	sd_event_unref(loop);
 	reader_close(follow.reader);
 	if (err == -ESTALE)
-		return failure_set(failure, err, "the instance was unloaded");
+		return failure_set(failure, err, "the instance was unloaded, or replaced by another");
 	return err < 0 ? failure_set(failure, err, "events can't be printed: %s", strerror(-err)) : 0;
 }

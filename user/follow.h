@@ -19,7 +19,7 @@ struct follow_calls {
 /*
  * Prints events as JSON lines on stdout until SIGINT or SIGTERM, and makes the calls with arg. notify: tells systemd
  * READY=1 and STOPPING=1. Returns 0, or -errno with *failure set; -EPIPE when stdout is gone and -ESTALE when the instance
- * was unloaded meanwhile, both of which are normal ends.
+ * was unloaded, or replaced by an upgrade, meanwhile, all of which are normal ends.
  */
 int follow_events(const struct datapath *datapath, const struct follow_calls *calls, void *arg, bool notify,
 		  struct failure *failure);

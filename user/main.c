@@ -5,10 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "command.h"
-
-#ifndef SIPKEEP_VERSION
-#define SIPKEEP_VERSION "unknown"
-#endif
+#include "version.h"
 
 static const struct command commands[] = {
 	{ "check", "[FILE]", "read a config and print the policies as they will act",
@@ -23,6 +20,8 @@ static const struct command commands[] = {
 	  "      --cgroup PATH     guard this cgroup instead of the config's\n"
 	  "      --observe         as if the config said mode = \"observe\"\n", cmd_apply },
 	{ "unload", "", "detach and remove everything; open transports go on", "", cmd_unload },
+	{ "upgrade", "", "replace the running programs by this version's; counts and policies are kept",
+	  "Another layout of the maps is recounted from the sockets that are open. Downgrades, too.\n", cmd_upgrade },
 	{ "status", "", "what is attached where, what is degraded; exits 1 when something is", "", cmd_status },
 	{ "stats", "[--prometheus]", "counters per policy, teardown reasons, refusals by cause",
 	  "      --prometheus      the Prometheus text format\n", cmd_stats },
@@ -67,7 +66,7 @@ int main(int argc, char **argv)
 
 	while (verb < argc && argv[verb][0] == '-') {
 		if (!strcmp(argv[verb], "-V") || !strcmp(argv[verb], "--version")) {
-			puts("sipkeep " SIPKEEP_VERSION);
+			printf("sipkeep %s\n", sipkeep_version);
 			return command_flush();
 		}
 		if (!strcmp(argv[verb], "-h") || !strcmp(argv[verb], "--help")) {

@@ -12,6 +12,7 @@
 #include "maps.h"
 #include "mode.h"
 #include "status.h"
+#include "version.h"
 
 struct view {
 	json_t *attached; /* of {"hook","where","program"} */
@@ -279,11 +280,12 @@ static void view_text(const struct view *view, const struct command_context *con
 	unsigned int active = 0;
 	const char *bad = context->color ? "\033[31m" : "", *good = context->color ? "\033[32m" : "",
 		   *plain = context->color ? "\033[0m" : "";
-	char when[32], until[HOST_TIME_LEN];
+	char when[32], until[HOST_TIME_LEN], version[SIPKEEP_VERSION_LEN];
 	struct tm utc;
 	json_t *item;
 	size_t i;
 
+	version_copy(version);
 	gmtime_r(&loaded, &utc);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &utc);
 	for (int p = 0; p < view->policy_count; p++)
@@ -292,6 +294,8 @@ static void view_text(const struct view *view, const struct command_context *con
 	if (view->mode.until_ns)
 		printf(" until %s", host_time_format(view->mode.until_ns, until));
 	printf(", on_full %s\n", view->full_refuse ? "refuse" : "admit");
+	printf("  programs of version %s%s\n", datapath->meta.version, strcmp(datapath->meta.version, version) ?
+	       "; 'sipkeep upgrade' puts this one's in" : "");
 	json_array_foreach(view->attached, i, item)
 		printf("  %-14s %s (program %d)\n", json_string_value(json_object_get(item, "hook")),
 		       json_string_value(json_object_get(item, "where")),
@@ -316,9 +320,9 @@ int status_print(const struct command_context *context, const struct datapath *d
 	} else {
 		exit_code = json_array_size(view.degraded) ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_DONE;
 		if (context->json)
-			exit_code = command_json(json_pack("{s:i, s:s, s:b, s:s, s:s?, s:s, s:O, s:O, s:O}", "v", 1, "instance",
-					       context->instance, "ok", !exit_code, "mode", mode_name(view.mode.observe),
-					       "mode_until", view.mode.until_ns ?
+			exit_code = command_json(json_pack("{s:i, s:s, s:s, s:b, s:s, s:s?, s:s, s:O, s:O, s:O}", "v", 1, "instance",
+					       context->instance, "version", datapath->meta.version, "ok", !exit_code, "mode",
+					       mode_name(view.mode.observe), "mode_until", view.mode.until_ns ?
 						       host_time_format(view.mode.until_ns, until) : NULL,
 					       "on_full", view.full_refuse ? "refuse" : "admit", "cgroups", view.cgroups,
 					       "attached", view.attached, "degraded", view.degraded)) ?: exit_code;
