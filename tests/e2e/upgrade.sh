@@ -294,7 +294,7 @@ test_a_killed_change_of_layout_is_ended() {
 		bg_end "$BG" KILL || left=$((left + 1))
 		burst more --to 127.0.0.1:5060 --procs 1 --connects 3 --timeout 5
 		[[ $(got more served) == 0 ]] || die "kill $i: $(got more served) more were let in"
-		! "$binary" status --instance "$INSTANCE" >/dev/null 2>&1 || SIPKEEP=$binary
+		! "$binary" stats --instance "$INSTANCE" >/dev/null 2>&1 || SIPKEEP=$binary
 		if ((i % 2)); then
 			exits 0 sk apply -c "$TMP/sipkeep.conf"
 		else
