@@ -50,9 +50,26 @@ static int sources_carry(const struct datapath *old, const struct datapath *new,
 		if (rates)
 			carry.source = (struct sipkeep_source){ .tat_ns = carry.source.tat_ns };
 		err = err ?: add(program, &carry);
+		if (!err && !rates)
+			bpf_map_delete_elem(fd, key); /* killed, and done once more: not a second time */
 	}
 	convert_close(&c);
 	return err;
+}
+
+/* Taken on: the next one that ends our work, should we be killed, finds nothing there. */
+static void element_clear(const struct datapath *old, enum datapath_map map, __u32 key)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	char *zeroes;
+
+	if (bpf_obj_get_info_by_fd(old->maps[map], &info, &length))
+		return;
+	zeroes = calloc((size_t)libbpf_num_possible_cpus(), (info.value_size + 7) / 8 * 8);
+	if (zeroes)
+		bpf_map_update_elem(old->maps[map], &key, zeroes, BPF_ANY);
+	free(zeroes);
 }
 
 /* One element, summed over the CPUs: words of 64 bits, in our layout. */
@@ -135,9 +152,16 @@ static int totals_carry(const struct datapath *old, const struct datapath *new, 
 		err = err ?: value_read(old, new, DATAPATH_POLICY_COUNTS, id, &carry.count);
 		if (!err && id == 0) {
 			err = element_sum(old, new, DATAPATH_STATS, 0, (__u64 *)&carry.total, sizeof(carry.total) / 8);
-			err = err ?: sequence_carry(old, new, read, carry.total.emitted, &carry.lost);
+			if (!err && carry.total.emitted) /* none: it was taken on already */
+				err = sequence_carry(old, new, read, carry.total.emitted, &carry.lost);
 		}
 		err = err ?: add(program, &carry);
+		if (!err && id == 0)
+			element_clear(old, DATAPATH_STATS, 0);
+		if (!err) {
+			element_clear(old, DATAPATH_POLICY_STATS, id);
+			element_clear(old, DATAPATH_POLICY_COUNTS, id);
+		}
 	}
 	return err;
 }
