@@ -418,7 +418,7 @@ int datapath_mode_tell(const struct datapath *datapath, bool observe, __u64 unti
 {
 	struct sipkeep_mode mode = { .until_ns = until_ns, .observe = observe };
 
-	return program_run(datapath, "on_mode", &mode, sizeof(mode));
+	return program_run(datapath, "on_mode", &mode, sizeof(mode), NULL);
 }
 
 static int config_store(const struct datapath *datapath, size_t offset, __u64 word, struct failure *failure)
