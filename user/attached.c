@@ -70,9 +70,9 @@ static void link_read(struct attached *attached, const char *dir)
 		} else if (info.type == BPF_LINK_TYPE_CGROUP) {
 			attached->alive = info.cgroup.cgroup_id && info.cgroup.cgroup_id == attached->at;
 			attached->place_exists = attached->alive && !host_cgroup_path(attached->at, where);
-		} else {
-			attached->alive = true;
-			attached->place_exists = true;
+		} else if (info.type == BPF_LINK_TYPE_RAW_TRACEPOINT) {
+			attached->alive = attached->hook == ATTACHED_SET_STATE || attached->hook == ATTACHED_SET_STATE_2;
+			attached->place_exists = attached->alive;
 		}
 	}
 	close(fd);
