@@ -441,6 +441,7 @@ struct sipkeep_meta {
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
 	__u64 delivered;    /* records whose lines are written: with what is lost, the last `seq` */
 	__u64 dropped;	    /* records a reader took from the ring and died with, or could not write: lost, too */
+	__u64 taken_before; /* records that were taken from the rings of earlier layouts: see `upgrade` */
 	__u64 lost_told;    /* lost records already told by `lost` events */
 	char version[SIPKEEP_VERSION_LEN]; /* whose programs run */
 };

@@ -129,12 +129,16 @@ static int sequence_carry(const struct datapath *old, const struct datapath *new
 	err = err ?: value_read(old, new, DATAPATH_SHARED, 0, &shared);
 	if (!err && read) {
 		*ret_lost = shared.lost;
-		meta->delivered = emitted - shared.lost;
-		meta->lost_told = shared.lost;
+		meta->delivered = emitted - shared.lost - before.dropped;
+		meta->lost_told = shared.lost + before.dropped;
 	} else if (!err) {
-		*ret_lost = emitted - before.delivered;
+		*ret_lost = emitted - before.delivered - before.dropped;
 		meta->delivered = before.delivered;
 		meta->lost_told = before.lost_told;
+	}
+	if (!err) {
+		meta->dropped = before.dropped;
+		meta->taken_before = meta->delivered + meta->dropped;
 	}
 	if (meta)
 		munmap(meta, sizeof(*meta));

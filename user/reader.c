@@ -223,7 +223,7 @@ static int dropped_count(struct reader *reader, struct failure *failure)
 	consumer = mmap(NULL, (size_t)sysconf(_SC_PAGESIZE), PROT_READ, MAP_SHARED, reader->datapath->maps[DATAPATH_EVENTS], 0);
 	if (consumer == MAP_FAILED)
 		return failure_set(failure, -errno, "the event ring can't be mapped: %s", strerror(errno));
-	taken = *consumer / record_size;
+	taken = reader->meta->taken_before + *consumer / record_size;
 	munmap((void *)consumer, (size_t)sysconf(_SC_PAGESIZE));
 	reader->meta->dropped = taken - reader->meta->delivered;
 	reader->taken.delivered = reader->meta->delivered;
