@@ -19,10 +19,8 @@ BPF_INLINE void raise(__u64 *to, __u64 least)
 BPF_CALLED void carry_source(struct sipkeep_carry *ctx)
 {
 	struct sipkeep_source_key key = ctx->key;
-	struct sipkeep_source *source;
-	int made = MADE_NOT;
+	struct sipkeep_source *source = source_find(&key);
 
-	source = source_make(&key, &made);
 	if (!source)
 		return;
 	raise(&source->tat_ns, ctx->source.tat_ns);
@@ -57,6 +55,7 @@ BPF_CALLED void carry_totals(struct sipkeep_carry *ctx)
 		ADD(((__u64 *)mine)[i], ((__u64 *)&ctx->total)[i]);
 }
 
+/* Of a source that has its entry: a syscall program may sleep, and Linux 6.1 lets such a one at no queue. */
 SEC("syscall")
 int on_carry(struct sipkeep_carry *ctx)
 {

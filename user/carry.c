@@ -10,6 +10,7 @@
 #include "carry.h"
 #include "convert.h"
 #include "datapath_internal.h"
+#include "match.h"
 
 static int add(int program, const struct sipkeep_carry *carry)
 {
@@ -17,6 +18,16 @@ static int add(int program, const struct sipkeep_carry *carry)
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &copy, .ctx_size_in = sizeof(copy));
 
 	return bpf_prog_test_run_opts(program, &opts) ? -errno : 0;
+}
+
+/* As bpf/count.h makes it. A full map: what the source counted is in its policy's totals. */
+static int source_make(const struct datapath *new, const struct sipkeep_source_key *key)
+{
+	struct sipkeep_source fresh = { .count = source_tag(key) | SIPKEEP_QUEUED };
+
+	if (!bpf_map_update_elem(new->maps[DATAPATH_SOURCES], key, &fresh, BPF_NOEXIST))
+		return bpf_map_update_elem(new->maps[DATAPATH_SOURCE_QUEUE], NULL, key, BPF_ANY) ? -errno : 0;
+	return errno == EEXIST || errno == E2BIG || errno == ENOMEM ? 0 : -errno;
 }
 
 static int failed(int err, struct failure *failure)
@@ -49,6 +60,7 @@ static int sources_carry(const struct datapath *old, const struct datapath *new,
 			continue;
 		if (rates)
 			carry.source = (struct sipkeep_source){ .tat_ns = carry.source.tat_ns };
+		err = err ?: source_make(new, &carry.key);
 		err = err ?: add(program, &carry);
 		if (!err && !rates)
 			bpf_map_delete_elem(fd, key); /* killed, and done once more: not a second time */

@@ -152,6 +152,7 @@ int datapath_load(const char *instance, const struct policy_set *set, struct fai
 	loading.dir = datapath.dir;
 	err = datapath_remove_pins(datapath.dir, failure); /* an interrupted load's */
 	err = err ?: load_locked(&loading, set, &datapath);
+	sipkeep_bpf__destroy(loading.skel); /* before the pins go: that needs a descriptor, which may be what lacks */
 	if (err) {
 		struct failure ignored;
 
@@ -159,7 +160,6 @@ int datapath_load(const char *instance, const struct policy_set *set, struct fai
 		rmdir(datapath.dir);
 		rmdir(DATAPATH_ROOT);
 	}
-	sipkeep_bpf__destroy(loading.skel);
 	close(datapath.lock_fd);
 	return err;
 }

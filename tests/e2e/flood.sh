@@ -30,9 +30,11 @@ begin() {
 # no_trace: of no forged source. What the ACKs of forged cookies made are entries that each next one clears away, two
 # for one; a sweep takes the last.
 no_trace() {
-	is '[]' other_sources
+	# Of a cookie's ACK each CPU may hold the last one's place until its next packet.
+	(($(other_sources | jq length) <= $(nproc --all))) || die "$(other_sources | jq length) sources stayed behind"
 	(($(total_field .sources) < 100)) || die "$(total_field .sources) entries stayed behind"
 	sweep
+	is '[]' other_sources
 	(($(total_field .sources) <= 1)) || die "$(total_field .sources) entries stayed behind"
 }
 
