@@ -42,8 +42,8 @@ BPF_CALLED int end_told_by(struct tcp_sock *tp)
 BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *transport,
 				const struct sighting *sighting, __u32 live, __u32 state)
 {
-	struct sipkeep_policy_stats *mine = policy_stats_get(sighting->key.policy);
-	const struct sipkeep_policy *policy = policy_get(live, sighting->key.policy);
+	struct sipkeep_policy_stats *mine = policy_stats_get(sighting->places.key.policy);
+	const struct sipkeep_policy *policy = policy_get(live, sighting->places.key.policy);
 	struct places places = {};
 	bool failed = false;
 	int told_by;
@@ -53,10 +53,10 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	told_by = end_told_by(tp);
 	if (told_by < 0)
 		return;
-	places.key = sighting->key;
+	places.key = sighting->places.key;
 	places_force(&places);
 	admitted_count(places.key.policy);
-	transport->source = sighting->key;
+	transport->source = sighting->places.key;
 	transport->flags = places.flags | SIPKEEP_TRANSPORT_ADOPTED | told_by;
 	transport->direction = sighting->direction;
 	transport->cookie = bpf_get_socket_cookie(tp);
@@ -67,7 +67,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 		transport->enforce = keepalive_enforced(live, policy);
 		if (!(live & SIPKEEP_LIVE_OBSERVE))
 			KEEPALIVE_SET(tp, policy, failed);
-		keepalive_count(sighting->key.policy, failed);
+		keepalive_count(sighting->places.key.policy, failed);
 	}
 	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
 	if (state == BPF_TCP_ESTABLISHED)
@@ -151,7 +151,7 @@ BPF_CALLED void adopt_open(struct tcp_sock *tp, struct sipkeep_transport *transp
 	if (transport)
 		adopt_transport(tp, transport, &sighting, live, state);
 	else
-		storage_failed_count(sighting.key.policy);
+		storage_failed_count(sighting.places.key.policy);
 }
 
 SEC("iter/tcp")
@@ -243,7 +243,7 @@ int on_list(struct bpf_iter__tcp *ctx)
 	} else {
 		sight(&sighting, live, transport, &tp->inet_conn.icsk_inet.sk);
 		listing.guarded = sighting.policy >= 0;
-		listing.expected = sighting.key;
+		listing.expected = sighting.places.key;
 		listing.now_ns = bpf_ktime_get_ns();
 		listing.idle_ns = idle_ns(cfg, tp);
 		listing.bytes_in = bytes_in(tp);

@@ -304,7 +304,12 @@ BPF_INLINE void source_peak(struct sipkeep_source *source)
 	}
 }
 
-/* Adds to the words of both counts that `flags` (SIPKEEP_TRANSPORT_IN_*) names. */
+#define PLACES_SETTLED (SIPKEEP_ACTIVE_ONE - SIPKEEP_RESERVED_ONE)
+
+/*
+ * Adds to the words of both counts that `flags` (SIPKEEP_TRANSPORT_IN_*) names. PLACES_SETTLED is a connection admitted.
+ * In one function with that, and with one copy of the key: Linux 6.1 has no stack to spare here.
+ */
 BPF_GLOBAL int places_add(const struct sipkeep_source_key *key, __u32 flags, __u64 change)
 {
 	if (!key)
@@ -314,37 +319,23 @@ BPF_GLOBAL int places_add(const struct sipkeep_source_key *key, __u32 flags, __u
 		struct sipkeep_source *source = bpf_map_lookup_elem(&sources, &copy);
 
 		if (source) {
+			if (change == PLACES_SETTLED)
+				__sync_fetch_and_add(&source->admitted, 1);
 			source->last_seen_ns = bpf_ktime_get_ns();
 			source_left(source, &copy, __sync_fetch_and_add(&source->count, change) + change);
 			source_peak(source);
 		}
+	} else if (change == PLACES_SETTLED) {
+		struct sipkeep_policy_stats *mine = policy_stats_get(key->policy);
+
+		if (mine)
+			counter_add(&mine->uncounted);
 	}
 	if (flags & SIPKEEP_TRANSPORT_IN_POLICY) {
 		struct sipkeep_policy_count *count = policy_count_get(key->policy);
 
 		if (count)
 			__sync_fetch_and_add(&count->count, change);
-	}
-	return 0;
-}
-
-/* reserved -> active, counted as admitted by its source. */
-BPF_GLOBAL int places_active(const struct places *places)
-{
-	struct sipkeep_policy_stats *mine;
-	struct sipkeep_source *source;
-
-	if (!places)
-		return 0;
-	places_add(&places->key, places->flags, SIPKEEP_ACTIVE_ONE - SIPKEEP_RESERVED_ONE);
-	if (places->flags & SIPKEEP_TRANSPORT_IN_SOURCE) {
-		source = source_find(&places->key);
-		if (source)
-			counter_add(&source->admitted);
-	} else {
-		mine = policy_stats_get(places->key.policy);
-		if (mine)
-			counter_add(&mine->uncounted);
 	}
 	return 0;
 }
@@ -371,7 +362,7 @@ BPF_INLINE void admitted_count(__u32 policy)
 
 BPF_INLINE void places_settle(const struct places *places)
 {
-	places_active(places);
+	places_add(&places->key, places->flags, PLACES_SETTLED);
 	admitted_count(places->key.policy);
 }
 
@@ -392,7 +383,7 @@ BPF_GLOBAL int places_force(struct places *places)
 	count = policy_count_get(places->key.policy);
 	if (count && place_take(&count->count, 0, 0) == PLACE_FREE)
 		places->flags |= SIPKEEP_TRANSPORT_IN_POLICY;
-	places_active(places);
+	places_add(&places->key, places->flags, PLACES_SETTLED);
 	return 0;
 }
 

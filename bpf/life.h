@@ -62,14 +62,16 @@ BPF_CALLED void life_emit(enum sipkeep_event event, struct sipkeep_transport *tr
  */
 #define KEEPALIVE_OPTION(target, level, name, policy, bit, number, failed)                                             \
 	do {                                                                                                           \
-		int value_ = (number);                                                                                 \
+		value_ = (number);                                                                                     \
 		if (((policy)->keepalive_set & (bit)) &&                                                               \
 		    bpf_setsockopt(target, level, name, &value_, sizeof(value_)))                                      \
 			failed = true;                                                                                 \
 	} while (0)
 
+/* One value_ for all: a slot each is stack that Linux 6.1 hasn't. */
 #define KEEPALIVE_SET(target, policy, ret_failed)                                                                      \
 	do {                                                                                                           \
+		int value_;                                                                                            \
 		ret_failed = false;                                                                                    \
 		KEEPALIVE_OPTION(target, SOL_TCP, TCP_KEEPIDLE, policy, SIPKEEP_SET_KEEPIDLE, (policy)->keepidle,      \
 				 ret_failed);                                                                          \

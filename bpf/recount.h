@@ -22,7 +22,7 @@
 
 struct sighting {
 	struct sipkeep_tuple tuple;
-	struct sipkeep_source_key key;
+	struct places places; /* its key is where it belongs */
 	int policy; /* -1: not guarded */
 	__u32 direction;
 };
@@ -52,19 +52,19 @@ BPF_CALLED void sight(struct sighting *sighting, __u32 live, struct sipkeep_tran
 		return;
 	}
 	if (sighting->direction == SIPKEEP_INBOUND) {
-		source_key_inbound(&sighting->key, policy, sighting->policy, &tuple->remote);
+		source_key_inbound(&sighting->places.key, policy, sighting->policy, &tuple->remote);
 	} else {
-		source_key_outbound(&sighting->key, sighting->policy, &tuple->local, &tuple->remote,
+		source_key_outbound(&sighting->places.key, sighting->policy, &tuple->local, &tuple->remote,
 				    tuple->remote_port);
 		/* As connect.bpf.c makes the key: by what it was bound to when it called connect(). */
 		if (transport && transport->phase >= SIPKEEP_PHASE_RESERVED)
-			sighting->key.addr = transport->source.addr;
+			sighting->places.key.addr = transport->source.addr;
 		else if (BPF_CORE_READ_BITFIELD_PROBED(sk, sk_userlocks) & SOCK_BINDADDR_LOCK)
 			return;
 		else if (addr_is_ipv4(&tuple->remote))
-			addr_from_ipv4(&sighting->key.addr, 0);
+			addr_from_ipv4(&sighting->places.key.addr, 0);
 		else
-			__builtin_memset(&sighting->key.addr, 0, sizeof(sighting->key.addr));
+			__builtin_memset(&sighting->places.key.addr, 0, sizeof(sighting->places.key.addr));
 	}
 }
 
@@ -75,15 +75,12 @@ BPF_INLINE __u32 shadow_bank(__u32 live)
 }
 
 /* Counted by that bank, too, if it counts it elsewhere. */
-BPF_INLINE void shadow_take(struct sipkeep_transport *transport, const struct sighting *sighting)
+BPF_INLINE void shadow_take(struct sipkeep_transport *transport, struct sighting *sighting)
 {
-	struct places places = {};
-
-	if (source_key_equal(&transport->source, &sighting->key))
+	if (source_key_equal(&transport->source, &sighting->places.key))
 		return;
-	places.key = sighting->key;
-	places_force(&places);
-	transport->flags |= SIPKEEP_TRANSPORT_SHADOW | places.flags << SIPKEEP_TRANSPORT_SHADOW_SHIFT;
+	places_force(&sighting->places);
+	transport->flags |= SIPKEEP_TRANSPORT_SHADOW | sighting->places.flags << SIPKEEP_TRANSPORT_SHADOW_SHIFT;
 }
 
 BPF_INLINE __u32 shadow_flags(const struct sipkeep_transport *transport)
@@ -98,17 +95,17 @@ BPF_INLINE void shadow_settle(struct sipkeep_transport *transport, const struct 
 
 	if (transport->phase == SIPKEEP_PHASE_CONNECTING) {
 		places_add(&transport->source, transport->flags, -SIPKEEP_RESERVED_ONE);
-		places_add(&sighting->key, flags, SIPKEEP_RESERVED_ONE - SIPKEEP_ACTIVE_ONE);
+		places_add(&sighting->places.key, flags, SIPKEEP_RESERVED_ONE - SIPKEEP_ACTIVE_ONE);
 	} else {
 		places_release(&transport->source, transport->flags);
 	}
-	transport->source = sighting->key;
+	transport->source = sighting->places.key;
 	transport->flags = flags | (transport->flags & SIPKEEP_TRANSPORT_FOUND);
 }
 
 BPF_INLINE void shadow_drop(struct sipkeep_transport *transport, const struct sighting *sighting)
 {
-	places_release(&sighting->key, shadow_flags(transport));
+	places_release(&sighting->places.key, shadow_flags(transport));
 	transport->flags &= SIPKEEP_TRANSPORT_IN | SIPKEEP_TRANSPORT_FOUND;
 }
 
