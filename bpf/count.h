@@ -320,7 +320,7 @@ BPF_GLOBAL int places_add(const struct sipkeep_source_key *key, __u32 flags, __u
 
 		if (source) {
 			if (change == PLACES_SETTLED)
-				__sync_fetch_and_add(&source->admitted, 1);
+				counter_add(&source->admitted);
 			source->last_seen_ns = bpf_ktime_get_ns();
 			source_left(source, &copy, __sync_fetch_and_add(&source->count, change) + change);
 			source_peak(source);
