@@ -112,7 +112,7 @@ tools: | build-needs
 other-version: all
 	$(Q)$(MAKE) O=build/other VERSION=0.2.0-other all
 other-layout: all
-	$(Q)$(MAKE) O=build/next VERSION=0.3.0-next DEFINES='-DSIPKEEP_ABI=2 -DSIPKEEP_SPARE=__u64' all
+	$(Q)$(MAKE) O=build/next VERSION=0.3.0-next DEFINES='-DSIPKEEP_ABI=1000 -DSIPKEEP_SPARE=__u64' all
 
 build-tests: all $(UNIT_TESTS) tools other-version other-layout
 

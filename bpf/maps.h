@@ -162,7 +162,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 16 * 1024 * 1024);
+	__uint(max_entries, 32 * 1024 * 1024);
 } events MAP;
 
 /* Its own ring, so that refusals, which an outsider can cause, take no room from the life events. */

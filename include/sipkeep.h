@@ -19,7 +19,7 @@
 
 /* Layout of the pinned maps. A loader that finds another number asks for `sipkeep upgrade`. */
 #ifndef SIPKEEP_ABI
-#define SIPKEEP_ABI 1
+#define SIPKEEP_ABI 2
 #endif
 
 /* The tests' other layout has this in front of some structs' members, so that all of them lie elsewhere. */
@@ -70,6 +70,8 @@ struct sipkeep_policy {
 	__u32 keepintvl;
 	__u32 keepcnt;
 	__u32 user_timeout_ms;
+	__u32 wedged_after_ms;		  /* outbound: see user/diagnose.h; 0: not watched for */
+	__u32 pad;
 	__u32 flags;			  /* SIPKEEP_POLICY_* */
 	__u32 max_connections_per_source; /* 0: no limit */
 	__u32 max_connections;		  /* 0: no limit */
@@ -80,7 +82,7 @@ struct sipkeep_policy {
 	__u64 rate_interval_ns;		  /* nanoseconds one connection costs; 0: no rate limit */
 	__u64 rate_burst_ns;		  /* burst_per_source times that */
 };
-_Static_assert(sizeof(struct sipkeep_policy) == 56, "policy layout");
+_Static_assert(sizeof(struct sipkeep_policy) == 64, "policy layout");
 
 /* LPM key: the first 8 bytes after prefixlen always match whole, then the remote address by its prefix. */
 #define SIPKEEP_RULE_FIXED_BITS 64
@@ -324,6 +326,7 @@ enum sipkeep_event {
 	SIPKEEP_EVENT_LISTENER_DOWN,
 	SIPKEEP_EVENT_FULL,
 	SIPKEEP_EVENT_MODE,
+	SIPKEEP_EVENT_STALE_CONTACT,
 	SIPKEEP_EVENT_MAX,
 };
 
@@ -343,9 +346,12 @@ struct sipkeep_record {
 	__u64 bytes_in;
 	__u64 bytes_out;
 	union {
-		__u64 count;	    /* refused: since the last such event */
+		__u64 count;	    /* refused: since the last such event; stale_contact: failures of that remote so far */
 		__u64 netns_cookie; /* listener_up, listener_down: of the listener's network namespace */
 	};
+	/* disconnected: the peer had been quiet for so long when the first packet went out that it never answered; else 0 */
+	__u32 quiet_ms;
+	__u32 sip_idle_ms; /* since the last payload that may have been a SIP message: see bpf/life.h */
 	__u32 limit;	/* refused */
 	__u32 srtt_us;
 	__u32 retransmits;
@@ -366,7 +372,8 @@ struct sipkeep_record {
 };
 #define SIPKEEP_RECORD_ADOPTED (1U << 0)
 #define SIPKEEP_RECORD_OBSERVED (1U << 1) /* refused: would have been; mode: observe, until `count` (0: for good) */
-_Static_assert(sizeof(struct sipkeep_record) == 128, "record layout");
+#define SIPKEEP_RECORD_UDP (1U << 2)	  /* listener_up, listener_down: of a UDP socket */
+_Static_assert(sizeof(struct sipkeep_record) == 136, "record layout");
 
 /* A client refused at its final ACK: the loader destroys its request socket (see admit.bpf.c). */
 struct sipkeep_abort {

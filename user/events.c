@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include "events.h"
 #include "policy.h"
@@ -15,8 +16,32 @@ static const char *const event_names[] = {
 	[SIPKEEP_EVENT_LISTENER_DOWN] = "listener_down",
 	[SIPKEEP_EVENT_FULL] = "full",
 	[SIPKEEP_EVENT_MODE] = "mode",
+	[SIPKEEP_EVENT_STALE_CONTACT] = "stale_contact",
+	[EVENTS_LOST] = "lost",
+	[EVENTS_LISTENER_RESTART] = "listener_restart",
+	[EVENTS_WEDGED] = "wedged",
+	[EVENTS_ACTION] = "action",
 };
-_Static_assert(sizeof(event_names) / sizeof(event_names[0]) == SIPKEEP_EVENT_MAX, "a name for each event");
+_Static_assert(sizeof(event_names) / sizeof(event_names[0]) == EVENTS_KIND_MAX, "a name for each event");
+
+static const char *const cause_names[] = {
+	[EVENTS_CAUSE_NONE] = NULL,
+	[EVENTS_CAUSE_PJSIP_IDLE_TIMER] = "pjsip_idle_timer",
+	[EVENTS_CAUSE_SILENT_INBOUND] = "silent_inbound",
+	[EVENTS_CAUSE_NAT_EXPIRED] = "nat_expired",
+	[EVENTS_CAUSE_LISTENER_RESTART] = "listener_restart",
+	[EVENTS_CAUSE_MONITOR_LOST] = "monitor_lost",
+};
+_Static_assert(sizeof(cause_names) / sizeof(cause_names[0]) == EVENTS_CAUSE_MAX, "a name for each cause");
+
+static const char *const outcome_names[] = {
+	[EVENTS_OUTCOME_DONE] = "done",
+	[EVENTS_OUTCOME_FAILED] = "failed",
+	[EVENTS_OUTCOME_TIMEOUT] = "timeout",
+	[EVENTS_OUTCOME_ERROR] = "error",
+	[EVENTS_OUTCOME_SKIPPED] = "skipped",
+};
+_Static_assert(sizeof(outcome_names) / sizeof(outcome_names[0]) == EVENTS_OUTCOME_MAX, "a name for each outcome");
 
 static const char *const reason_names[] = {
 	[SIPKEEP_REASON_UNKNOWN] = "unknown",
@@ -40,6 +65,29 @@ static const char *const refusal_names[] = {
 	[SIPKEEP_REFUSED_FULL] = "on_full",
 };
 _Static_assert(sizeof(refusal_names) / sizeof(refusal_names[0]) == SIPKEEP_REFUSED_MAX, "a name for each refusal");
+
+const char *events_kind_name(unsigned int kind)
+{
+	return kind < EVENTS_KIND_MAX ? event_names[kind] : NULL;
+}
+
+int events_kind_find(const char *name)
+{
+	for (int kind = 0; kind < EVENTS_KIND_MAX; kind++)
+		if (!strcmp(event_names[kind], name))
+			return kind;
+	return -1;
+}
+
+const char *events_cause(unsigned int cause)
+{
+	return cause < EVENTS_CAUSE_MAX ? cause_names[cause] : NULL;
+}
+
+const char *events_outcome(unsigned int outcome)
+{
+	return outcome < EVENTS_OUTCOME_MAX ? outcome_names[outcome] : NULL;
+}
 
 const char *events_reason(unsigned int reason)
 {
@@ -129,25 +177,37 @@ static size_t line_end(struct line *line)
 	return line->used;
 }
 
-static void add_transport(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
+static void add_cause(struct line *line, const struct event *event)
+{
+	const char *cause = events_cause(event->cause);
+
+	if (cause)
+		line_add(line, ",\"cause\":\"%s\"", cause);
+	else
+		line_add(line, ",\"cause\":null");
+}
+
+static void add_transport(struct line *line, const struct event *event, const struct events_context *context)
 {
 	static const char *const closers[] = { "null", "\"local\"", "\"remote\"" };
+	const struct sipkeep_record *record = &event->record;
 	char id[32], local[80], remote[80];
 
 	line_add(line, ",\"id\":\"%s\",\"policy\":\"%s\",\"direction\":\"%s\",\"local\":\"%s\",\"remote\":\"%s\"",
 		 events_id(record->cookie, record->generation, id), context->policy,
 		 events_direction(record->direction), events_endpoint(&record->local, record->local_port, local),
 		 events_endpoint(&record->remote, record->remote_port, remote));
-	if (record->event == SIPKEEP_EVENT_CONNECTED) {
+	if (event->kind == SIPKEEP_EVENT_CONNECTED) {
 		line_add(line, ",\"adopted\":%s", record->flags & SIPKEEP_RECORD_ADOPTED ? "true" : "false");
 		return;
 	}
 	line_add(line, ",\"reason\":\"%s\",\"closed_by\":%s", events_reason(record->reason), closers[record->closed_by]);
 	line_add(line,
 		 ",\"age_ms\":%llu,\"idle_ms\":%llu,\"bytes_in\":%llu,\"bytes_out\":%llu,\"srtt_us\":%u,"
-		 "\"retransmits\":%u,\"cause\":null",
+		 "\"retransmits\":%u",
 		 record->age_ns / 1000000, record->idle_ns / 1000000, record->bytes_in, record->bytes_out, record->srtt_us,
 		 record->retransmits);
+	add_cause(line, event);
 }
 
 static void add_refused(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
@@ -189,38 +249,72 @@ static void add_mode(struct line *line, const struct sipkeep_record *record, con
 		line_add(line, "null");
 }
 
-size_t events_encode(const struct sipkeep_record *record, const struct events_context *context, char *text)
+static void add_listener(struct line *line, const struct event *event)
 {
-	struct line line = { .text = text };
+	const struct sipkeep_record *record = &event->record;
 	char id[32], local[80];
 
-	line_begin(&line, event_names[record->event], record->ts_ns, context);
-	switch (record->event) {
+	line_add(line, ",\"id\":\"%s\",\"local\":\"%s\",\"protocol\":\"%s\"", events_id(record->cookie, 0, id),
+		 events_endpoint(&record->local, record->local_port, local),
+		 record->flags & SIPKEEP_RECORD_UDP ? "udp" : "tcp");
+	if (event->kind == EVENTS_LISTENER_RESTART)
+		line_add(line, ",\"gap_ms\":%u,\"open\":%u", event->gap_ms, event->open);
+}
+
+/* Of a connect() that failed. */
+static const char *connect_error(unsigned int reason)
+{
+	switch (reason) {
+	case SIPKEEP_REASON_PEER_RESET:
+		return "refused";
+	case SIPKEEP_REASON_RETRANSMIT_TIMEOUT:
+		return "timeout";
+	case SIPKEEP_REASON_UNREACHABLE:
+		return "unreachable";
+	}
+	return "unknown";
+}
+
+static void add_stale_contact(struct line *line, const struct sipkeep_record *record)
+{
+	char id[32], remote[80];
+
+	line_add(line, ",\"id\":\"%s\",\"remote\":\"%s\",\"error\":\"%s\",\"count\":%llu",
+		 events_id(record->cookie, record->generation, id),
+		 events_endpoint(&record->remote, record->remote_port, remote), connect_error(record->reason),
+		 record->count);
+}
+
+size_t events_encode(const struct event *event, const struct events_context *context, char *text)
+{
+	const struct sipkeep_record *record = &event->record;
+	struct line line = { .text = text };
+
+	line_begin(&line, event_names[event->kind], record->ts_ns, context);
+	switch (event->kind) {
 	case SIPKEEP_EVENT_CONNECTED:
 	case SIPKEEP_EVENT_DISCONNECTED:
 	case SIPKEEP_EVENT_DESTROYED:
-		add_transport(&line, record, context);
+	case EVENTS_WEDGED:
+		add_transport(&line, event, context);
 		break;
 	case SIPKEEP_EVENT_REFUSED:
 		add_refused(&line, record, context);
 		break;
 	case SIPKEEP_EVENT_LISTENER_UP:
 	case SIPKEEP_EVENT_LISTENER_DOWN:
-		line_add(&line, ",\"id\":\"%s\",\"local\":\"%s\"", events_id(record->cookie, 0, id),
-			 events_endpoint(&record->local, record->local_port, local));
+	case EVENTS_LISTENER_RESTART:
+		add_listener(&line, event);
 		break;
 	case SIPKEEP_EVENT_MODE:
 		add_mode(&line, record, context);
 		break;
+	case SIPKEEP_EVENT_STALE_CONTACT:
+		add_stale_contact(&line, record);
+		break;
+	case EVENTS_LOST:
+		line_add(&line, ",\"count\":%llu", record->count);
+		break;
 	}
-	return line_end(&line);
-}
-
-size_t events_encode_lost(__u64 count, __u64 now_ns, const struct events_context *context, char *text)
-{
-	struct line line = { .text = text };
-
-	line_begin(&line, "lost", now_ns, context);
-	line_add(&line, ",\"count\":%llu", count);
 	return line_end(&line);
 }

@@ -14,7 +14,61 @@
 /* Longest line events_encode() can make, its newline and NUL included. */
 #define EVENTS_LINE_MAX 1024
 
+/* What a line can be of: the kernel's events, and those made of them. */
+enum events_kind {
+	EVENTS_LOST = SIPKEEP_EVENT_MAX, /* record.count: how many */
+	EVENTS_LISTENER_RESTART,	 /* record: of its listener_up */
+	EVENTS_WEDGED,			 /* record: of its disconnected, ts_ns, age_ns and idle_ns as of now */
+	EVENTS_ACTION,			 /* record: of the event that it was for */
+	EVENTS_KIND_MAX,
+};
+
+/* What brought an end about, where the signs are clear. */
+enum events_cause {
+	EVENTS_CAUSE_NONE,
+	EVENTS_CAUSE_PJSIP_IDLE_TIMER,
+	EVENTS_CAUSE_SILENT_INBOUND,
+	EVENTS_CAUSE_NAT_EXPIRED,
+	EVENTS_CAUSE_LISTENER_RESTART,
+	EVENTS_CAUSE_MONITOR_LOST,
+	EVENTS_CAUSE_MAX,
+};
+
+/* How an attempt of an action went: see action.h. */
+enum events_outcome {
+	EVENTS_OUTCOME_DONE,	/* exit code 0 */
+	EVENTS_OUTCOME_FAILED,	/* another exit code, or a signal that wasn't ours */
+	EVENTS_OUTCOME_TIMEOUT, /* killed */
+	EVENTS_OUTCOME_ERROR,	/* it could not be started: `error` */
+	EVENTS_OUTCOME_SKIPPED, /* too many run already */
+	EVENTS_OUTCOME_MAX,
+};
+
+struct events_action {
+	const char *command; /* run[0] */
+	enum events_outcome outcome;
+	int exit_code;	     /* 128 + N for signal N */
+	int error;	     /* errno */
+	__u32 attempt;	     /* 1: the first */
+	__u64 duration_ns;
+	unsigned int on;     /* the kind of the event that it was started for */
+};
+
+/* A record and what was found out about it. */
+struct event {
+	unsigned int kind;	    /* record.event, or one of enum events_kind */
+	enum events_cause cause;
+	__u32 gap_ms;		    /* listener_restart: how long nobody listened */
+	__u32 open;		    /* listener_restart: transports open at its listener_down */
+	const struct events_action *action; /* action */
+	struct sipkeep_record record;
+};
+
 /* Words of the JSON: NULL for a value out of range. */
+const char *events_kind_name(unsigned int kind);
+int events_kind_find(const char *name); /* -1: there is none of this name */
+const char *events_cause(unsigned int cause);
+const char *events_outcome(unsigned int outcome);
 const char *events_reason(unsigned int reason);
 const char *events_refusal(unsigned int cause); /* the config key of the limit */
 const char *events_direction(unsigned int direction);
@@ -30,10 +84,7 @@ struct events_context {
 const struct sipkeep_record *events_check(const void *data, size_t size);
 
 /* Writes one line, newline included, to line (EVENTS_LINE_MAX bytes). Returns its length. */
-size_t events_encode(const struct sipkeep_record *record, const struct events_context *context, char *line);
-
-/* The `lost` event: `count` records never reached the ring. seq: of the last of them. */
-size_t events_encode_lost(__u64 count, __u64 now_ns, const struct events_context *context, char *line);
+size_t events_encode(const struct event *event, const struct events_context *context, char *line);
 
 /* "4a31", or "4a31.2" for a socket's third life. text: 32 bytes; returns it. */
 char *events_id(__u64 cookie, __u16 generation, char *text);

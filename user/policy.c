@@ -20,6 +20,7 @@ void policy_set_free(struct policy_set *set)
 	}
 	free(set->policies);
 	free(set->exempt);
+	outlets_free(&set->outlets);
 	memset(set, 0, sizeof(*set));
 }
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include "outlet.h"
 #include "sipkeep.h"
 
 /* A prefix as the maps know it: 16 bytes, IPv4 mapped; `len` counts within the family (0..32 or 0..128). */
@@ -46,6 +47,7 @@ struct policy_set {
 	size_t policy_count;
 	struct policy_prefix *exempt; /* in policy_prefix_compare() order, no doubles */
 	size_t exempt_count;
+	struct outlets outlets; /* of the file; the kernel knows none */
 };
 
 /* Frees what the set owns and zeroes it; a zeroed set may be freed again. */

@@ -114,16 +114,16 @@ static int line_put(struct reader *reader, const char *text, size_t length)
 static int tell_lost(struct reader *reader, __u64 lost)
 {
 	struct events_context context = { .realtime_offset_ns = reader->realtime_offset_ns };
+	struct event event = { .kind = EVENTS_LOST, .record = { .ts_ns = host_monotonic_ns() } };
 	char line[EVENTS_LINE_MAX];
-	__u64 count;
 
 	lost += reader->meta->dropped;
 	if (lost <= reader->taken.lost_told)
 		return 0;
-	count = lost - reader->taken.lost_told;
+	event.record.count = lost - reader->taken.lost_told;
 	reader->taken.lost_told = lost;
 	context.seq = reader->taken.delivered + lost;
-	return line_put(reader, line, events_encode_lost(count, host_monotonic_ns(), &context, line));
+	return line_put(reader, line, events_encode(&event, &context, line));
 }
 
 static int on_record(void *arg, void *data, size_t size)
@@ -132,10 +132,12 @@ static int on_record(void *arg, void *data, size_t size)
 	const struct sipkeep_record *record = events_check(data, size);
 	struct events_context context = { .realtime_offset_ns = reader->realtime_offset_ns };
 	char line[EVENTS_LINE_MAX];
+	struct event event;
 	int err;
 
 	if (!record)
 		return 0;
+	event = (struct event){ .kind = record->event, .record = *record };
 	err = tell_lost(reader, record->lost);
 	if (err && err != -EAGAIN)
 		return err;
@@ -145,7 +147,7 @@ static int on_record(void *arg, void *data, size_t size)
 		flush_later(reader, record);
 	if (record->event == SIPKEEP_EVENT_LISTENER_UP && reader->listener)
 		reader->listener(reader->listener_arg, record->netns_cookie);
-	return line_put(reader, line, events_encode(record, &context, line)) ?: err;
+	return line_put(reader, line, events_encode(&event, &context, line)) ?: err;
 }
 
 static int on_abort(void *arg, void *data, size_t size)

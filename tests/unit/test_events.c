@@ -50,6 +50,21 @@ static struct sipkeep_record record_of(enum sipkeep_event event)
 	return record;
 }
 
+/* A record as it is, without a cause. */
+static size_t encode(const struct sipkeep_record *record, const struct events_context *context, char *line)
+{
+	const struct event event = { .kind = record->event, .record = *record };
+
+	return events_encode(&event, context, line);
+}
+
+static size_t encode_lost(__u64 count, char *line)
+{
+	const struct event event = { .kind = EVENTS_LOST, .record = { .ts_ns = NOW_NS, .count = count } };
+
+	return events_encode(&event, &context, line);
+}
+
 static void expect_line(const struct sipkeep_record *record, const char *wanted)
 {
 	char line[EVENTS_LINE_MAX];
@@ -57,7 +72,7 @@ static void expect_line(const struct sipkeep_record *record, const char *wanted)
 
 	assert_ptr_equal(events_check(record, sizeof(*record)), record);
 	memset(line, 'x', sizeof(line));
-	length = events_encode(record, &context, line);
+	length = encode(record, &context, line);
 	assert_string_equal(line, wanted);
 	assert_int_equal(length, strlen(wanted));
 }
@@ -198,10 +213,11 @@ static void listener_lines(void **state)
 	struct sipkeep_record record = record_of(SIPKEEP_EVENT_LISTENER_UP);
 
 	(void)state;
-	expect_line(&record, HEAD "\"listener_up\",\"id\":\"4a31\",\"local\":\"192.0.2.1:5060\"}\n");
+	expect_line(&record, HEAD "\"listener_up\",\"id\":\"4a31\",\"local\":\"192.0.2.1:5060\",\"protocol\":\"tcp\"}\n");
 	record.event = SIPKEEP_EVENT_LISTENER_DOWN;
 	record.local = addr_of("::");
-	expect_line(&record, HEAD "\"listener_down\",\"id\":\"4a31\",\"local\":\"[::]:5060\"}\n");
+	record.flags = SIPKEEP_RECORD_UDP;
+	expect_line(&record, HEAD "\"listener_down\",\"id\":\"4a31\",\"local\":\"[::]:5060\",\"protocol\":\"udp\"}\n");
 }
 
 static void mode_lines(void **state)
@@ -223,7 +239,7 @@ static void full_and_lost_lines(void **state)
 
 	(void)state;
 	expect_line(&record, HEAD "\"full\"}\n");
-	length = events_encode_lost(18446744073709551615ULL, NOW_NS, &context, line);
+	length = encode_lost(18446744073709551615ULL, line);
 	assert_string_equal(line, HEAD "\"lost\",\"count\":18446744073709551615}\n");
 	assert_int_equal(length, strlen(line));
 }
@@ -253,7 +269,7 @@ static void times_keep_their_microseconds(void **state)
 			struct events_context at = { .realtime_offset_ns = cases[i].real - (__s64)uptimes[u] };
 
 			record.ts_ns = uptimes[u];
-			events_encode(&record, &at, line);
+			encode(&record, &at, line);
 			if (strncmp(line + strlen("{\"v\":1,\"ts\":\""), cases[i].text, strlen(cases[i].text)))
 				fail_msg("wanted %s: %s", cases[i].text, line);
 		}
@@ -276,10 +292,11 @@ static void every_event_has_the_fields_of_the_design(void **state)
 		[SIPKEEP_EVENT_DESTROYED] = { "destroyed", { COMMON, ENDS, SUMMARY } },
 		[SIPKEEP_EVENT_REFUSED] = { "refused", { COMMON, "policy", "direction", "source", "limited_by", "count",
 							 "limit", "observed" } },
-		[SIPKEEP_EVENT_LISTENER_UP] = { "listener_up", { COMMON, "id", "local" } },
-		[SIPKEEP_EVENT_LISTENER_DOWN] = { "listener_down", { COMMON, "id", "local" } },
+		[SIPKEEP_EVENT_LISTENER_UP] = { "listener_up", { COMMON, "id", "local", "protocol" } },
+		[SIPKEEP_EVENT_LISTENER_DOWN] = { "listener_down", { COMMON, "id", "local", "protocol" } },
 		[SIPKEEP_EVENT_FULL] = { "full", { COMMON } },
 		[SIPKEEP_EVENT_MODE] = { "mode", { COMMON, "mode", "until" } },
+		[SIPKEEP_EVENT_STALE_CONTACT] = { "stale_contact", { COMMON, "id", "remote", "error", "count" } },
 	};
 	_Static_assert(sizeof(wanted) / sizeof(wanted[0]) == SIPKEEP_EVENT_MAX, "each event is tested");
 	static const char *const lost[] = { COMMON, "count", NULL };
@@ -290,12 +307,12 @@ static void every_event_has_the_fields_of_the_design(void **state)
 	for (int event = 0; event < SIPKEEP_EVENT_MAX; event++) {
 		struct sipkeep_record record = record_of(event);
 
-		object = parse_line(line, events_encode(&record, &context, line), wanted[event].keys);
+		object = parse_line(line, encode(&record, &context, line), wanted[event].keys);
 		assert_string_equal(json_string_value(json_object_get(object, "event")), wanted[event].name);
 		assert_int_equal(json_integer_value(json_object_get(object, "seq")), 7);
 		json_decref(object);
 	}
-	object = parse_line(line, events_encode_lost(3, NOW_NS, &context, line), lost);
+	object = parse_line(line, encode_lost(3, line), lost);
 	assert_string_equal(json_string_value(json_object_get(object, "event")), "lost");
 	json_decref(object);
 }
@@ -315,7 +332,7 @@ static void every_reason_and_refusal_has_its_name(void **state)
 	for (__u8 reason = 0; reason < SIPKEEP_REASON_MAX; reason++) {
 		assert_string_equal(events_reason(reason), reasons[reason]);
 		record.reason = reason;
-		events_encode(&record, &context, line);
+		encode(&record, &context, line);
 		snprintf(part, sizeof(part), "\"reason\":\"%s\"", reasons[reason]);
 		assert_non_null(strstr(line, part));
 	}
@@ -393,7 +410,7 @@ static void no_record_breaks_the_line(void **state)
 			continue;
 		/* Times beyond the calendar aren't what this is about. */
 		any.record.ts_ns >>= 8;
-		length = events_encode(&any.record, &context, line);
+		length = encode(&any.record, &context, line);
 		if (round % 50) { /* parsing is what takes long here */
 			assert_int_equal(line[length - 1], '\n');
 			continue;
@@ -431,7 +448,7 @@ static void the_longest_line_fits(void **state)
 			record.prefix = 127;
 			record.flags = event == SIPKEEP_EVENT_REFUSED ? 0 : record.flags;
 			line[EVENTS_LINE_MAX] = 'x';
-			length = events_encode(&record, &longest, line);
+			length = encode(&record, &longest, line);
 			assert_int_equal(line[EVENTS_LINE_MAX], 'x');
 			assert_true(length < EVENTS_LINE_MAX);
 			assert_int_equal(strlen(line), length);

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <stdlib.h>
+#include <string.h>
+#include "outlet.h"
+
+void outlets_free(struct outlets *outlets)
+{
+	for (size_t i = 0; i < outlets->sink_count; i++)
+		free(outlets->sinks[i].path);
+	for (size_t i = 0; i < outlets->action_count; i++) {
+		for (char **argument = outlets->actions[i].run; argument && *argument; argument++)
+			free(*argument);
+		free(outlets->actions[i].run);
+		free(outlets->actions[i].policy);
+	}
+	free(outlets->sinks);
+	free(outlets->actions);
+	memset(outlets, 0, sizeof(*outlets));
+}

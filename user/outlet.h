@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * outlet.h: the model of what the config says about events: its `sinks` and `actions`. Only `run` acts on it, so it is
+ * in no map, and `apply` of a change in it asks nothing of the kernel.
+ */
+#ifndef SIPKEEP_OUTLET_H
+#define SIPKEEP_OUTLET_H
+
+#include <stddef.h>
+#include <linux/types.h>
+
+#define OUTLET_SINKS_MAX 8
+#define OUTLET_ACTIONS_MAX 64
+
+enum outlet_sink_type {
+	OUTLET_JSONL,	 /* lines into a file */
+	OUTLET_JOURNALD, /* entries with fields */
+	OUTLET_SOCKET,	 /* lines to whoever connects */
+	OUTLET_SINK_MAX,
+};
+
+struct outlet_sink {
+	enum outlet_sink_type type;
+	int line;	    /* in the config */
+	char *path;	    /* jsonl: the file, NULL: stdout; socket: its address in the file system */
+	__u64 max_size;	    /* jsonl: bytes at which the file is rotated; 0: never */
+	__u64 max_total;    /* jsonl: bytes that it and the rotated ones may have together; 0 without max_size */
+	__u32 mode;	    /* socket: permissions */
+};
+
+struct outlet_action {
+	int line;
+	__u64 on;	     /* 1 << event, of enum events_kind */
+	char *policy;	     /* its name; NULL: any, and events that have none */
+	char **run;	     /* argv, NULL at the end; run[0] is absolute */
+	__u32 timeout_ms;    /* then it is killed */
+	__u32 debounce_ms;   /* per policy and remote: no second start so soon after one */
+	__u32 retries;	     /* further attempts after one that failed */
+	__u32 retry_ms;	     /* before the first of them; doubled for each */
+};
+
+struct outlets {
+	struct outlet_sink *sinks; /* none: JSON lines on stdout */
+	size_t sink_count;
+	struct outlet_action *actions;
+	size_t action_count;
+	__u32 max_actions; /* running at once */
+};
+
+/* Frees what they own and zeroes them. */
+void outlets_free(struct outlets *outlets);
+
+#endif
