@@ -150,6 +150,7 @@ static int sequence_carry(const struct datapath *old, const struct datapath *new
 	}
 	if (!err) {
 		meta->dropped = before.dropped;
+		meta->made = before.made;
 		meta->taken_before = meta->delivered + meta->dropped;
 	}
 	if (meta)

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 #include "command.h"
 #include "follow.h"
-#include "reader.h"
+#include "stream.h"
 
 static void tell(void *arg, const char *what, const char *why)
 {
@@ -13,13 +11,47 @@ static void tell(void *arg, const char *what, const char *why)
 	command_error("%s%s", what, why);
 }
 
+/* Until a signal ends it. */
+static int events_follow(const struct command_context *context, const struct datapath *datapath, struct failure *failure)
+{
+	static const struct follow_calls calls = { .tell = tell };
+	static const struct outlets plain;
+	struct follow *follow;
+	int err = follow_new(context->instance, &plain, &calls, NULL, false, &follow, failure);
+
+	if (err)
+		return err;
+	err = follow_run(follow, datapath, failure);
+	follow_free(follow);
+	return err;
+}
+
+/* Those that wait. */
+static int events_take(const struct command_context *context, const struct datapath *datapath, struct failure *failure)
+{
+	static const struct outlets plain;
+	struct stream *stream;
+	int err = stream_new(context->instance, &plain, NULL, &stream, failure);
+
+	if (err)
+		return err;
+	err = stream_attach(stream, datapath, failure);
+	if (!err) {
+		err = stream_poll(stream);
+		if (err > 0) /* again: what was lost after the last of them is told when nothing more is there */
+			err = stream_poll(stream);
+		if (err < 0)
+			failure_set(failure, err, "events can't be written: %s", stream_error(stream));
+	}
+	stream_free(stream);
+	return err < 0 ? err : 0;
+}
+
 int cmd_events(struct command_context *context, const struct command *self, int argc, char **argv)
 {
 	static const struct option own[] = { { "follow", no_argument, NULL, 'f' }, {} };
 	struct datapath datapath CLEANUP_DATAPATH;
 	struct failure failure = { "" };
-	struct reader *reader;
-	static const struct follow_calls calls = { .tell = tell };
 	bool follow = false;
 	int option, err;
 
@@ -37,21 +69,7 @@ int cmd_events(struct command_context *context, const struct command *self, int 
 	err = command_open(context, false, &datapath);
 	if (err)
 		return err;
-	if (follow) {
-		err = follow_events(&datapath, &calls, NULL, false, &failure);
-	} else {
-		err = reader_open(&datapath, STDOUT_FILENO, &reader, &failure);
-		if (!err) {
-			err = reader_poll(reader);
-			if (err > 0) /* again: what was lost after the last of them is told when nothing more is there */
-				err = reader_poll(reader);
-			if (err == -EAGAIN)
-				err = -reader_error(reader);
-			reader_close(reader);
-			if (err < 0)
-				failure_set(&failure, err, "events can't be printed: %s", strerror(-err));
-		}
-	}
+	err = (follow ? events_follow : events_take)(context, &datapath, &failure);
 	if (err == -ESTALE)
 		fprintf(stderr, "%s\n", failure.text);
 	else if (err < 0 && err != -EPIPE)

@@ -20,6 +20,8 @@ struct run {
 	struct loading_options options;
 	bool unload_at_exit;
 	bool loaded_here;
+	struct outlets *outlets;
+	struct follow *follow;
 	struct cover *cover;
 };
 
@@ -36,6 +38,7 @@ static void run_reload(void *arg)
 	struct command_context context = *run->context;
 	struct policy_set set CLEANUP_POLICY_SET = {};
 	struct datapath datapath CLEANUP_DATAPATH;
+	struct outlets *outlets;
 	struct failure failure;
 	int changes;
 
@@ -43,6 +46,15 @@ static void run_reload(void *arg)
 	context.json = false; /* stdout is the events' */
 	if (loading_config(&context, &run->options, &set) || command_open(&context, true, &datapath))
 		return;
+	outlets = outlets_take(&set.outlets);
+	if (!outlets || follow_outlets(run->follow, outlets, &failure)) {
+		command_error("%s; nothing of %s was applied", outlets ? failure.text : "out of memory",
+			      context.config_path);
+		outlets_delete(outlets);
+		return;
+	}
+	outlets_delete(run->outlets);
+	run->outlets = outlets;
 	changes = loading_apply(&datapath, &set, false, change_print, NULL, &failure);
 	if (changes < 0)
 		command_error("%s", failure.text);
@@ -70,7 +82,6 @@ static void run_tell(void *arg, const char *what, const char *why)
 /* Attached first to what has come since it was loaded. */
 static int run_follow(struct run *run, const struct datapath *datapath, struct failure *failure)
 {
-	static const struct follow_calls calls = { .tell = run_tell, .reload = run_reload, .tick = run_tick, .listener = run_listener };
 	int err = cover_open(datapath, change_print, NULL, &run->cover, failure);
 
 	if (err)
@@ -80,7 +91,7 @@ static int run_follow(struct run *run, const struct datapath *datapath, struct f
 	if (!run->context->json)
 		status_print(run->context, datapath);
 	fflush(stdout);
-	err = follow_events(datapath, &calls, run, true, failure);
+	err = follow_run(run->follow, datapath, failure);
 	cover_close(run->cover);
 	return err;
 }
@@ -97,7 +108,29 @@ static int run_load(struct run *run)
 	if (err && err != -EEXIST)
 		return command_fail(run->context, &failure, SIPKEEP_EXIT_FAILED);
 	run->loaded_here = !err;
+	run->outlets = outlets_take(&set.outlets);
+	if (!run->outlets) {
+		failure_set(&failure, -ENOMEM, "out of memory");
+		return command_fail(run->context, &failure, SIPKEEP_EXIT_FAILED);
+	}
 	return SIPKEEP_EXIT_DONE;
+}
+
+static int run_begin(struct run *run)
+{
+	static const struct follow_calls calls = {
+		.tell = run_tell, .reload = run_reload, .tick = run_tick, .listener = run_listener };
+	struct failure failure;
+
+	if (follow_new(run->context->instance, run->outlets, &calls, run, true, &run->follow, &failure))
+		return command_fail(run->context, &failure, SIPKEEP_EXIT_FAILED);
+	return SIPKEEP_EXIT_DONE;
+}
+
+static void run_end(struct run *run)
+{
+	follow_free(run->follow);
+	outlets_delete(run->outlets);
 }
 
 static int run_options(struct run *run, const struct command *self, int argc, char **argv)
@@ -170,9 +203,13 @@ int cmd_run(struct command_context *context, const struct command *self, int arg
 	follow_block_signals();
 	exit_code = run_load(&run);
 	exit_code = exit_code ? exit_code : command_open(context, false, &datapath);
-	if (exit_code)
+	exit_code = exit_code ? exit_code : run_begin(&run);
+	if (exit_code) {
+		run_end(&run);
 		return exit_code;
+	}
 	err = run_on(&run, &datapath, argv, &failure);
+	run_end(&run);
 	if (err == -ESTALE) {
 		fprintf(stderr, "%s\n", failure.text);
 		return SIPKEEP_EXIT_DONE;

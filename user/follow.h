@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* follow.h: the loop of `run` and `events -f`: events to stdout until a signal ends it. */
+/* follow.h: the loop of `run` and `events -f`: events to the sinks until a signal ends it. */
 #ifndef SIPKEEP_FOLLOW_H
 #define SIPKEEP_FOLLOW_H
 
 #include "datapath.h"
+#include "outlet.h"
 
-/* Blocks the signals the loop takes (SIGINT, SIGTERM, SIGHUP): call it before anything they must not interrupt. */
+/* Blocks the signals the loop takes (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD): before anything they must not interrupt. */
 void follow_block_signals(void);
 
 /* What the verb does besides; each but tell may be NULL. */
@@ -16,12 +17,24 @@ struct follow_calls {
 	void (*listener)(void *arg, __u64 netns_cookie); /* a listener has come up in this network namespace */
 };
 
+struct follow;
+
 /*
- * Prints events as JSON lines on stdout until SIGINT or SIGTERM, and makes the calls with arg. notify: tells systemd
- * READY=1 and STOPPING=1. Returns 0, or -errno with *failure set; -EPIPE when stdout is gone and -ESTALE when the instance
- * was unloaded, or replaced by an upgrade, meanwhile, all of which are normal ends.
+ * Opens the sinks and actions of outlets, which, with calls and arg, must outlive it (or outlets be replaced). notify: tells
+ * systemd READY=1 and STOPPING=1. 0, or -errno with *failure set.
  */
-int follow_events(const struct datapath *datapath, const struct follow_calls *calls, void *arg, bool notify,
-		  struct failure *failure);
+int follow_new(const char *instance, const struct outlets *outlets, const struct follow_calls *calls, void *arg, bool notify,
+	       struct follow **ret_follow, struct failure *failure);
+void follow_free(struct follow *follow); /* NULL is fine */
+
+/* Goes over to other sinks and actions; on an error, nothing has changed. */
+int follow_outlets(struct follow *follow, const struct outlets *outlets, struct failure *failure);
+
+/*
+ * Follows this instance until SIGINT or SIGTERM. Returns 0, or -errno with *failure set; -EPIPE when stdout is gone and
+ * -ESTALE when the instance was unloaded, or replaced by an upgrade, meanwhile, all of which are normal ends. After
+ * -ESTALE it may be called again, with what came in its place.
+ */
+int follow_run(struct follow *follow, const struct datapath *datapath, struct failure *failure);
 
 #endif

@@ -17,3 +17,21 @@ void outlets_free(struct outlets *outlets)
 	free(outlets->actions);
 	memset(outlets, 0, sizeof(*outlets));
 }
+
+struct outlets *outlets_take(struct outlets *from)
+{
+	struct outlets *outlets = malloc(sizeof(*outlets));
+
+	if (!outlets)
+		return NULL;
+	*outlets = *from;
+	memset(from, 0, sizeof(*from));
+	return outlets;
+}
+
+void outlets_delete(struct outlets *outlets)
+{
+	if (outlets)
+		outlets_free(outlets);
+	free(outlets);
+}

@@ -50,4 +50,8 @@ struct outlets {
 /* Frees what they own and zeroes them. */
 void outlets_free(struct outlets *outlets);
 
+/* What was in *from, for as long as the caller wants: outlets_delete() it (NULL is fine). NULL: out of memory. */
+struct outlets *outlets_take(struct outlets *from);
+void outlets_delete(struct outlets *outlets);
+
 #endif

@@ -15,7 +15,14 @@ struct output;
 struct output_mark {
 	__u64 delivered;
 	__u64 lost_told;
+	__u64 made;
 };
+
+/* Its place in the sequence of lines, `seq`. */
+static inline __u64 output_mark_seq(const struct output_mark *mark)
+{
+	return mark->delivered + mark->lost_told + mark->made;
+}
 
 /* NULL: out of memory. output_free() doesn't close the descriptor. */
 struct output *output_new(int fd);

@@ -1,39 +1,49 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * reader.h: takes records out of the ring and gives out lines; meanwhile destroys the request sockets of clients
- * refused at their final ACK, and has idle sources removed. One reader an instance.
+ * reader.h: takes records out of the ring; meanwhile destroys the request sockets of clients refused at their final ACK,
+ * and has idle sources removed. One reader an instance.
  */
 #ifndef SIPKEEP_READER_H
 #define SIPKEEP_READER_H
 
 #include "datapath.h"
+#include "output.h"
 
 /* Sources that hold nothing are kept so long for `sipkeep sources` to show. */
 #define READER_SOURCE_IDLE_NS (300ULL * 1000000000)
 
 struct reader;
 
+struct reader_calls {
+	/* The next record; -EAGAIN: it was taken, but none after it can be now; another -errno ends reader_take(). */
+	int (*record)(void *arg, const struct sipkeep_record *record);
+	/* So many were lost before the next one. As record(). */
+	int (*lost)(void *arg, __u64 count);
+};
+
 /*
- * Each event becomes a JSON line on fd, which stays the caller's. -EBUSY when another process reads this instance's
- * events (it is named). The datapath must outlive the reader. What an earlier reader took and didn't write, because it was
- * killed or its disk was full, is told as lost.
+ * -EBUSY when another process reads this instance's events (it is named). The datapath and calls must outlive the reader.
+ * What an earlier reader took and didn't write, because it was killed or its disk was full, is told as lost. *ret_written:
+ * how far the lines of earlier readers were written, where the numbering goes on.
  */
-int reader_open(const struct datapath *datapath, int fd, struct reader **ret_reader, struct failure *failure);
-void reader_close(struct reader *reader);
+int reader_open(const struct datapath *datapath, const struct reader_calls *calls, void *arg,
+		struct output_mark *ret_written, struct reader **ret_reader, struct failure *failure);
 
-/* Has listener() told of each listener that comes up, with the cookie of its network namespace. */
-void reader_on_listener(struct reader *reader, void (*listener)(void *arg, __u64 netns_cookie), void *arg);
+/* taken: how far it was; what of it isn't written by now never will be. NULL is fine. */
+void reader_close(struct reader *reader, const struct output_mark *taken);
 
-/* Readable when the kernel wakes the reader early; call reader_poll() then, and every READER_INTERVAL_MS anyway. */
+/* Readable when the kernel wakes the reader early; see to both then, and every READER_INTERVAL_MS anyway. */
 int reader_fd(const struct reader *reader);
 int reader_abort_fd(const struct reader *reader);
 #define READER_INTERVAL_MS 100
 
-/*
- * Takes what is there, without waiting, and writes it. Returns the number of events, -EAGAIN when lines wait to be written
- * (reader_error() is why; the events wait in the kernel, the next call tries again), or another -errno.
- */
-int reader_poll(struct reader *reader);
-int reader_error(const struct reader *reader);
+/* All but the records: to be done however long their lines wait. */
+void reader_tend(struct reader *reader);
+
+/* Takes what is there, without waiting. Returns the number of records, or what a call of reader_calls returned. */
+int reader_take(struct reader *reader);
+
+/* The lines are written up to here. */
+void reader_written(struct reader *reader, const struct output_mark *mark);
 
 #endif

@@ -7,6 +7,7 @@
 #ifndef SIPKEEP_SINK_H
 #define SIPKEEP_SINK_H
 
+#include <stdbool.h>
 #include "events.h"
 #include "failure.h"
 #include "outlet.h"

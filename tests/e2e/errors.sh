@@ -487,10 +487,10 @@ test_events_nowhere_to_print() {
 		grep -qE '^sipkeep: .*(output|events).*' "$TMP/err" || die "$how: $(<"$TMP/err")"
 		burst one --to 127.0.0.1:5060 --procs 1 --connects 2
 	done
-	fails_well 1 "events can't be printed" -- closed timeout 20 "$SIPKEEP" events -f --instance "$INSTANCE"
+	fails_well 1 "events can't be written" -- closed timeout 20 "$SIPKEEP" events -f --instance "$INSTANCE"
 	# A full disk may have room again: it waits for that.
 	burst one --to 127.0.0.1:5060 --procs 1 --connects 2
 	bg full "$SIPKEEP" events -f --instance "$INSTANCE" 2>"$TMP/err"
-	wait_for 20 grep -q "events can't be written, they wait in the kernel: No space left on device" "$TMP/err"
+	wait_for 20 grep -q "events can't be written, they wait in the kernel: stdout: No space left on device" "$TMP/err"
 	bg_running "$BG" || die "events -f has ended: $(<"$TMP/err")"
 }

@@ -35,14 +35,14 @@ static void line_add(struct output *output, __u64 number)
 	char text[64];
 	int length = snprintf(text, sizeof(text), "line %llu\n", number);
 
-	assert_int_equal(output_add(output, text, (size_t)length, (struct output_mark){ number, 2 * number }), 0);
+	assert_int_equal(output_add(output, text, (size_t)length, (struct output_mark){ number, 2 * number, 0 }), 0);
 }
 
 static void every_line_comes_once_and_its_mark_with_it(void **state)
 {
 	struct output *output = output_new(ends[1]);
 	static char got[LINES * 16];
-	struct output_mark mark = { 0, 0 };
+	struct output_mark mark = { 0 };
 	size_t have = 0, length = 0;
 	char wanted[64];
 	int err;
@@ -78,7 +78,7 @@ static void lines_wait_for_a_full_disk(void **state)
 {
 	int fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
 	struct output *output = output_new(fd);
-	struct output_mark mark = { 7, 8 };
+	struct output_mark mark = { 7, 8, 9 };
 
 	(void)state;
 	line_add(output, 1);
@@ -93,7 +93,7 @@ static void lines_wait_for_a_full_disk(void **state)
 static void what_can_never_be_written_is_an_error(void **state)
 {
 	struct output *output = output_new(-1);
-	struct output_mark mark = { 0, 0 };
+	struct output_mark mark = { 0 };
 
 	(void)state;
 	assert_int_equal(output_write(output, &mark), 0); /* nothing to write */

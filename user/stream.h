@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * stream.h: the one way of an event: reader -> diagnosis -> its line and number -> sinks and actions.
+ *
+ * Every line has the next number, `seq`. It is written when every sink that holds has written it; where one can't
+ * (a full disk), nothing more is taken from the kernel until it can.
+ */
+#ifndef SIPKEEP_STREAM_H
+#define SIPKEEP_STREAM_H
+
+#include <systemd/sd-event.h>
+#include "datapath.h"
+#include "outlet.h"
+#include "reader.h"
+
+struct stream;
+
+/*
+ * The sinks of outlets (none: JSON lines on stdout) and its actions, opened; both must outlive the stream or be replaced.
+ * loop: NULL where nothing but stream_poll() moves it; then there are no actions and no readers of sockets.
+ */
+int stream_new(const char *instance, const struct outlets *outlets, sd_event *loop, struct stream **ret_stream,
+	       struct failure *failure);
+void stream_free(struct stream *stream); /* NULL is fine */
+
+/* Goes over to other sinks and actions; those that stay the same stay open. On an error, nothing has changed. */
+int stream_outlets(struct stream *stream, const struct outlets *outlets, struct failure *failure);
+
+/* Begins with an instance's ring; stream_detach() before the datapath is closed. -EBUSY: see reader_open(). */
+int stream_attach(struct stream *stream, const struct datapath *datapath, struct failure *failure);
+void stream_detach(struct stream *stream);
+
+/* Has listener() told of each listener that comes up, with the cookie of its network namespace. */
+void stream_on_listener(struct stream *stream, void (*listener)(void *arg, __u64 netns_cookie), void *arg);
+
+/* Of the instance that it is attached to; readable: call stream_poll(). And call it every READER_INTERVAL_MS anyway. */
+int stream_fd(const struct stream *stream);
+int stream_abort_fd(const struct stream *stream);
+
+/*
+ * Takes what is there, without waiting, and passes it on. Returns how many records it took, -EAGAIN when lines wait to be
+ * written (stream_error() says which sink's, and why; the next call tries again), or another -errno.
+ */
+int stream_poll(struct stream *stream);
+const char *stream_error(const struct stream *stream);
+
+/* Opens the sinks' files anew; tells what can't be. */
+void stream_reopen(struct stream *stream, void (*tell)(void *arg, const char *what, const char *why), void *arg);
+
+#endif
