@@ -15,7 +15,6 @@
 
 #include "refuse.h"
 
-#define CLOCK_IDLE_NS (300 * ONE_SECOND_NS) /* so long `sources` shows one that holds nothing */
 #define CLOCK_STEPS 2
 #define CLOCK_STEPS_FULL 32
 
@@ -101,7 +100,7 @@ BPF_GLOBAL __u32 clock_walk(__u32 steps, __u64 idle_ns)
 /* Some entry was made: the hand moves on. */
 BPF_INLINE void clock_tick(void)
 {
-	clock_walk(CLOCK_STEPS, CLOCK_IDLE_NS);
+	clock_walk(CLOCK_STEPS, SIPKEEP_SOURCE_IDLE_NS);
 }
 
 /* The map is full: room for one, if any of the next entries holds nothing. */

@@ -161,6 +161,9 @@ _Static_assert(sizeof(struct sipkeep_source_key) == 40, "source key layout");
 #define SIPKEEP_QUEUED (1ULL << 62)
 #define SIPKEEP_DEAD (1ULL << 63)
 
+/* So long an entry that holds nothing is kept, for `sources` to show. */
+#define SIPKEEP_SOURCE_IDLE_NS 300000000000ULL
+
 struct sipkeep_source {
 	__u64 count;	     /* the word above */
 	__u64 tat_ns;	     /* rate limit: when the bucket is full again (CLOCK_MONOTONIC) */

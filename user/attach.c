@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
 #include "attach.h"
@@ -357,8 +355,8 @@ static int dropped_disown(struct reconcile *r)
 		if (fds[count] >= 0)
 			others_detach(r, fds[count++]);
 	}
-	syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); /* what ran before the programs were changed has ended */
-	err = netns_scan(fds, count, &set, r->failure);
+	err = datapath_programs_wait(r->failure); /* what ran before the programs were changed has ended */
+	err = err ?: netns_scan(fds, count, &set, r->failure);
 	err = err ?: datapath_walk_all(r->datapath, "on_disown", &set, r->failure);
 	for (size_t i = r->wanted_count; i < count; i++)
 		close(fds[i]);

@@ -85,8 +85,9 @@ void datapath_unlock(struct datapath *datapath);
 /* Has the instance that was opened been unloaded since (and maybe another been loaded), or upgraded to another layout? */
 bool datapath_is_gone(const struct datapath *datapath);
 
-/* Does somebody hold its lock? */
+/* Does somebody hold its lock? Does somebody read its events? */
 bool datapath_is_changing(const struct datapath *datapath);
+bool datapath_is_read(const struct datapath *datapath);
 
 /* Detaches and removes everything; also what an interrupted load left. -ENOENT when there is nothing. */
 int datapath_unload(const char *instance, struct failure *failure);
@@ -152,6 +153,9 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
  * itself is read with maps_config().
  */
 int datapath_live_store(const struct datapath *datapath, __u64 live, struct failure *failure);
+
+/* Waits until every BPF program that runs now has ended: those after it see what was stored before. */
+int datapath_programs_wait(struct failure *failure);
 
 /* So long (CLOCK_MONOTONIC) SIPKEEP_LIVE_FROZEN holds. */
 int datapath_frozen_store(const struct datapath *datapath, __u64 until_ns, struct failure *failure);

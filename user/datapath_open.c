@@ -340,14 +340,27 @@ bool datapath_is_gone(const struct datapath *datapath)
 	return meta_inode(datapath) != datapath->meta_inode;
 }
 
-bool datapath_is_changing(const struct datapath *datapath)
+static bool is_locked(const char *path)
 {
-	int fd = open(datapath->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	bool changing = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 
 	if (fd >= 0)
 		close(fd);
-	return changing;
+	return locked;
+}
+
+bool datapath_is_changing(const struct datapath *datapath)
+{
+	return is_locked(datapath->dir);
+}
+
+bool datapath_is_read(const struct datapath *datapath)
+{
+	char path[PATH_MAX + 64];
+
+	snprintf(path, sizeof(path), "%s/reader", datapath->dir);
+	return is_locked(path);
 }
 
 int datapath_unload(const char *instance, struct failure *failure)

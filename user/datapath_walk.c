@@ -142,3 +142,25 @@ int datapath_list(const struct datapath *datapath, int (*each)(void *arg, const 
 		err = datapath_list_in(datapath, &set, &set.list[i], each, arg, failure);
 	return err;
 }
+
+/* The kernel waits for them when an element of a map of maps is replaced. */
+int datapath_programs_wait(struct failure *failure)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts);
+	int inner, outer = -1, err = 0;
+	__u32 zero = 0;
+
+	inner = bpf_map_create(BPF_MAP_TYPE_ARRAY, "wait_inner", sizeof(zero), sizeof(zero), 1, NULL);
+	if (inner >= 0) {
+		opts.inner_map_fd = (__u32)inner;
+		outer = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "wait", sizeof(zero), sizeof(zero), 1, &opts);
+	}
+	if (inner < 0 || outer < 0 || bpf_map_update_elem(outer, &zero, &inner, BPF_ANY))
+		err = failure_set(failure, -errno, "no map of maps to wait for the running programs with: %s",
+				  strerror(errno));
+	if (outer >= 0)
+		close(outer);
+	if (inner >= 0)
+		close(inner);
+	return err;
+}

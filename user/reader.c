@@ -141,7 +141,7 @@ void reader_tend(struct reader *reader)
 	flush_due(reader, now);
 	destroy_tidy(reader->destroy, now);
 	if (now >= reader->next_sweep_ns) {
-		datapath_sweep(reader->datapath, READER_SOURCE_IDLE_NS, NULL);
+		datapath_sweep(reader->datapath, SIPKEEP_SOURCE_IDLE_NS, NULL);
 		reader->next_sweep_ns = now + SWEEP_INTERVAL_NS;
 	}
 	ring_buffer__consume(reader->aborts);

@@ -9,9 +9,6 @@
 #include "datapath.h"
 #include "output.h"
 
-/* Sources that hold nothing are kept so long for `sipkeep sources` to show. */
-#define READER_SOURCE_IDLE_NS (300ULL * 1000000000)
-
 struct reader;
 
 struct reader_calls {

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <errno.h>
-#include <string.h>
-#include <unistd.h>
-#include <bpf/bpf.h>
 #include "host.h"
 #include "maps.h"
 #include "recount.h"
@@ -14,56 +11,20 @@
 
 #define STEPS (SIPKEEP_LIVE_RECOUNT | SIPKEEP_LIVE_FROZEN)
 
-bool recount_pending(__u64 live)
-{
-	return live & STEPS;
-}
-
-/*
- * Waits until every program that may have read the word before its change has ended: the kernel waits for them when an
- * element of a map of maps is replaced.
- */
-static int programs_wait(struct failure *failure)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts);
-	int inner, outer = -1, err = 0;
-	__u32 zero = 0;
-
-	inner = bpf_map_create(BPF_MAP_TYPE_ARRAY, "wait_inner", sizeof(zero), sizeof(zero), 1, NULL);
-	if (inner >= 0) {
-		opts.inner_map_fd = (__u32)inner;
-		outer = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "wait", sizeof(zero), sizeof(zero), 1, &opts);
-	}
-	if (inner < 0 || outer < 0 || bpf_map_update_elem(outer, &zero, &inner, BPF_ANY))
-		err = failure_set(failure, -errno, "no map of maps to wait for the running programs with: %s",
-				  strerror(errno));
-	if (outer >= 0)
-		close(outer);
-	if (inner >= 0)
-		close(inner);
-	return err;
-}
-
 static int step(const struct datapath *datapath, __u64 live, struct failure *failure)
 {
 	int err = datapath_live_store(datapath, live, failure);
 
-	return err ?: programs_wait(failure);
+	return err ?: datapath_programs_wait(failure);
 }
 
-/* The banks are switched: what the old one counted is given back. Twice: the iterator may miss what moves beneath it. */
-static int settle(const struct datapath *datapath, __u64 live, struct failure *failure)
+/*
+ * The end of a recount: SETTLE, once the banks are switched, gives back what the old one counted, CANCEL what the new one
+ * did. Twice: the iterator may miss what moves beneath it.
+ */
+static int end(const struct datapath *datapath, __u64 live, __u64 how, struct failure *failure)
 {
-	int err = step(datapath, live | SIPKEEP_LIVE_SETTLE, failure);
-
-	err = err ?: datapath_adopt(datapath, failure);
-	err = err ?: datapath_adopt(datapath, failure);
-	return err ?: step(datapath, live, failure);
-}
-
-static int cancel(const struct datapath *datapath, __u64 live, struct failure *failure)
-{
-	int err = step(datapath, live | SIPKEEP_LIVE_CANCEL, failure);
+	int err = step(datapath, live | how, failure);
 
 	err = err ?: datapath_adopt(datapath, failure);
 	err = err ?: datapath_adopt(datapath, failure);
@@ -75,10 +36,10 @@ int recount_repair(const struct datapath *datapath, struct failure *failure)
 	struct sipkeep_config config;
 	int err = maps_config(datapath, &config, failure);
 
-	if (err || !recount_pending(config.live))
+	if (err || !(config.live & STEPS))
 		return err;
-	return config.live & SIPKEEP_LIVE_SETTLE ? settle(datapath, config.live & ~STEPS, failure) :
-						   cancel(datapath, config.live & ~STEPS, failure);
+	return end(datapath, config.live & ~STEPS,
+		   config.live & SIPKEEP_LIVE_SETTLE ? SIPKEEP_LIVE_SETTLE : SIPKEEP_LIVE_CANCEL, failure);
 }
 
 /*
@@ -117,8 +78,8 @@ int recount_switch(const struct datapath *datapath, __u64 next, bool moves, stru
 	err = err ?: datapath_adopt(datapath, failure);
 	err = err ?: frozen_switch(datapath, config.live | SIPKEEP_LIVE_PREPARE, next, failure);
 	if (err) {
-		cancel(datapath, config.live, &ignored);
+		end(datapath, config.live, SIPKEEP_LIVE_CANCEL, &ignored);
 		return err;
 	}
-	return settle(datapath, next, failure);
+	return end(datapath, next, SIPKEEP_LIVE_SETTLE, failure);
 }

@@ -16,7 +16,4 @@ int recount_switch(const struct datapath *datapath, __u64 next, bool moves, stru
 /* Ends what an interrupted recount_switch() left; does nothing when there is none. The caller holds the lock. */
 int recount_repair(const struct datapath *datapath, struct failure *failure);
 
-/* Is one left over? Only the lock's holder can tell it from one under way. */
-bool recount_pending(__u64 live);
-
 #endif

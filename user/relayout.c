@@ -14,13 +14,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/membarrier.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -155,21 +152,6 @@ static int reader_keep_out(struct relayout *r)
 	return datapath_flock(path, "the events are being read", &r->reader_fd, r->failure);
 }
 
-static bool is_read(const struct datapath *datapath)
-{
-	char path[PATH_MAX + 64];
-	int fd;
-	bool read;
-
-	snprintf(path, sizeof(path), "%s/reader", datapath->dir);
-	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	read = flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
-	close(fd);
-	return read;
-}
-
 /* From here on the new generation is the instance. */
 static int generations_exchange(struct relayout *r)
 {
@@ -269,8 +251,8 @@ static int finish(struct relayout *r)
 	if (err >= 0) {
 		upgrade_others_detach(&r->new, programs);
 		links_drop(r);
-		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0); /* theirs have ended */
-		err = carry_counters(&r->old, &r->new, is_read(&r->old), r->failure);
+		err = datapath_programs_wait(r->failure); /* theirs have ended */
+		err = err ?: carry_counters(&r->old, &r->new, datapath_is_read(&r->old), r->failure);
 	}
 	upgrade_programs_close(programs);
 	err = err ?: upgrade_version_store(&r->new, r->failure);

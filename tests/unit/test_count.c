@@ -497,7 +497,7 @@ static void *worker(void *arg)
 			note_held(numbers[count], -1);
 			if (!work->settle || rand_r(&seed) % 3 == 0) {
 				places_undo(&mine[count]);
-				clock_walk(CLOCK_STEPS, CLOCK_IDLE_NS);
+				clock_walk(CLOCK_STEPS, SIPKEEP_SOURCE_IDLE_NS);
 				continue;
 			}
 			places_settle(&mine[count]);
@@ -545,7 +545,7 @@ static void threads_never_count_in_anothers_entry(void **state)
 
 	(void)state;
 	run_threads(&policy, KEYS, 200000, false);
-	clock_walk(2 * SOURCES_MAX, CLOCK_IDLE_NS);
+	clock_walk(2 * SOURCES_MAX, SIPKEEP_SOURCE_IDLE_NS);
 	for (unsigned int i = 0; i < KEYS; i++)
 		assert_false(is_known(i));
 	assert_int_equal(clock_count, 0);
@@ -644,18 +644,18 @@ static void the_clock_removes_what_holds_nothing(void **state)
 	for (unsigned int i = 2; i < 6; i++)
 		pass_through(i);
 	assert_int_equal(clock_count, 5);
-	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 0); /* seen just now */
+	assert_int_equal(clock_walk(100, SIPKEEP_SOURCE_IDLE_NS), 0); /* seen just now */
 	assert_int_equal(clock_count, 4); /* the one that holds a place needn't stand there */
-	now_ns += CLOCK_IDLE_NS;
-	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 4);
+	now_ns += SIPKEEP_SOURCE_IDLE_NS;
+	assert_int_equal(clock_walk(100, SIPKEEP_SOURCE_IDLE_NS), 4);
 	assert_true(is_known(1)); /* it holds a place, however long */
 	assert_int_equal(clock_count, 0);
 	release(&held);
 	assert_int_equal(clock_count, 1);
-	now_ns += CLOCK_IDLE_NS - 1;
-	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 0);
+	now_ns += SIPKEEP_SOURCE_IDLE_NS - 1;
+	assert_int_equal(clock_walk(100, SIPKEEP_SOURCE_IDLE_NS), 0);
 	now_ns += 1;
-	assert_int_equal(clock_walk(100, CLOCK_IDLE_NS), 1);
+	assert_int_equal(clock_walk(100, SIPKEEP_SOURCE_IDLE_NS), 1);
 	assert_int_equal(clock_count, 0);
 	assert_int_equal(free_count, SOURCES_MAX);
 }
@@ -669,7 +669,7 @@ static void what_never_came_in_does_not_stay(void **state)
 	(void)state;
 	assert_int_equal(take(&places, 1, &policy, &cause), ADMIT);
 	places_undo(&places);
-	assert_int_equal(clock_walk(CLOCK_STEPS, CLOCK_IDLE_NS), 1);
+	assert_int_equal(clock_walk(CLOCK_STEPS, SIPKEEP_SOURCE_IDLE_NS), 1);
 	/* One that owes to its rate stays until that is paid. */
 	assert_int_equal(take(&places, 2, &policy, &cause), ADMIT);
 	places_settle(&places);
