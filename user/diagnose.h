@@ -16,10 +16,18 @@ struct diagnose;
 
 /*
  * emit is called from diagnose_record() and diagnose_tick(), in order, with an event that is the callee's until it
- * returns; a result other than 0 is passed on to their caller. NULL: out of memory.
+ * returns; a result other than 0 is passed on to their caller (the event counts as taken). NULL: out of memory.
  */
 struct diagnose *diagnose_new(int (*emit)(void *arg, const struct event *event), void *arg);
 void diagnose_free(struct diagnose *diagnose);
+
+/*
+ * Has nat() told what an end named `nat_expired` adds to its policy's finding, before that event is emitted: maps_finding_add()
+ * keeps it. count: 2 with the second of a remote prefix, for the first was one, too, then 1. quiet_ms: as in the record, the
+ * smallest of them; 0: not known.
+ */
+void diagnose_on_nat(struct diagnose *diagnose, void (*nat)(void *arg, __u16 policy, __u32 count, __u32 quiet_ms),
+		     void *arg);
 
 /*
  * How long an outbound transport of this policy may be in CLOSE_WAIT, with no newer one to its destination, until it is
@@ -28,15 +36,30 @@ void diagnose_free(struct diagnose *diagnose);
 void diagnose_wedged_after(struct diagnose *diagnose, __u16 policy, __u64 wedged_after_ns);
 
 /*
- * A transport that is open, as the kernel lists it; for those whose `connected` another reader took. closing_ns: since
- * when the peer has closed it, 0: it hasn't. One that is known already stays as it is.
+ * A transport that is open, as the kernel lists it; for those whose `connected` another reader took. Of its record count
+ * the identity, the addresses, policy, direction, flags, and ts_ns - age_ns as the time when it was connected. closing_ns:
+ * since when the peer has closed it, 0: it hasn't. One that is known already stays as it is, but may turn out to be closing.
+ *
+ * Or a listener (`listener_up`, with its cookie and network namespace): two sockets that share an address (SO_REUSEPORT)
+ * are told from a restart only when both are known.
  */
-void diagnose_open(struct diagnose *diagnose, const struct sipkeep_record *connected, __u64 closing_ns);
+void diagnose_open(struct diagnose *diagnose, const struct sipkeep_record *record, __u64 closing_ns);
+
+/*
+ * After a loss of records, which may have been ends: begin, diagnose_open() everything that the kernel lists, end; no
+ * records in between. What was not named is forgotten (listeners only when at least one of them was named), the rest stays
+ * as it is. Do it once for many losses: nothing grows without bound meanwhile, either.
+ */
+void diagnose_reseed_begin(struct diagnose *diagnose);
+void diagnose_reseed_end(struct diagnose *diagnose);
 
 /* The next record of the stream: emitted with its cause, and before or after it what it gives rise to. */
 int diagnose_record(struct diagnose *diagnose, const struct sipkeep_record *record);
 
-/* What only time tells, by CLOCK_MONOTONIC: call it when every record up to `now_ns` has been through diagnose_record(). */
+/*
+ * What only time tells, by CLOCK_MONOTONIC: call it when every record up to `now_ns` has been through diagnose_record().
+ * When emit() fails, what is left is told by the next call.
+ */
 int diagnose_tick(struct diagnose *diagnose, __u64 now_ns);
 
 #endif
