@@ -107,8 +107,8 @@ static bool is_silent_inbound(const struct sipkeep_record *record)
 }
 
 /*
- * Over TLS the PBX's close_notify may reach the peer first, whose FIN then comes before ours. A peer that closes by its own
- * timer does so 33 s after anything at all.
+ * Over TLS the PBX's close_notify may reach the peer first, whose FIN then comes before ours. A peer that closes by its
+ * own timer does so 33 s after anything at all.
  */
 static bool is_pjsip_idle_timer(const struct sipkeep_record *record)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * diagnose.h: the stream of records -> events with their causes, and events that no single record tells (`wedged`,
- * `listener_restart`). Pure: no BPF, no I/O, no clock of its own; the same records give the same events, so that recorded
- * streams can be replayed (tests/unit/test_diagnose.c).
+ * `listener_restart`). Pure: no BPF, no I/O, no clock of its own; the same records give the same events, so that
+ * recorded streams can be replayed (tests/unit/test_diagnose.c).
  *
  * What outsiders can make it remember is bounded; what it must forget for that costs a cause, never an event.
  */
@@ -19,12 +19,12 @@ struct diagnose;
  * returns; a result other than 0 is passed on to their caller (the event counts as taken). NULL: out of memory.
  */
 struct diagnose *diagnose_new(int (*emit)(void *arg, const struct event *event), void *arg);
-void diagnose_free(struct diagnose *diagnose);
+void diagnose_free(struct diagnose *diagnose); /* NULL is fine */
 
 /*
- * Has nat() told what an end named `nat_expired` adds to its policy's finding, before that event is emitted: maps_finding_add()
- * keeps it. count: 2 with the second of a remote prefix, for the first was one, too, then 1. quiet_ms: as in the record, the
- * smallest of them; 0: not known.
+ * Has nat() told, just before an event with the cause `nat_expired`, what that adds to its policy's finding (see
+ * maps_finding_add()). count: 2 with the second end in a remote prefix, for the first was one, too; then 1. quiet_ms:
+ * the smallest there, of the records that have one; 0: none has.
  */
 void diagnose_on_nat(struct diagnose *diagnose, void (*nat)(void *arg, __u16 policy, __u32 count, __u32 quiet_ms),
 		     void *arg);
@@ -36,29 +36,30 @@ void diagnose_on_nat(struct diagnose *diagnose, void (*nat)(void *arg, __u16 pol
 void diagnose_wedged_after(struct diagnose *diagnose, __u16 policy, __u64 wedged_after_ns);
 
 /*
- * A transport that is open, as the kernel lists it; for those whose `connected` another reader took. Of its record count
- * the identity, the addresses, policy, direction, flags, and ts_ns - age_ns as the time when it was connected. closing_ns:
- * since when the peer has closed it, 0: it hasn't. One that is known already stays as it is, but may turn out to be closing.
+ * A transport that is open, as the kernel lists it; for those whose `connected` another reader took. Of its record
+ * count the identity, the addresses, policy, direction, flags, and ts_ns - age_ns as the time when it was connected.
+ * closing_ns: since when the peer has closed it, 0: it hasn't. One that is known already stays as it is, but may turn
+ * out to be closing. Best called when what waits in the ring has been through diagnose_record().
  *
- * Or a listener (`listener_up`, with its cookie and network namespace): two sockets that share an address (SO_REUSEPORT)
- * are told from a restart only when both are known.
+ * Or a listener (`listener_up`, with its cookie and network namespace): one of several sockets that share an address
+ * (SO_REUSEPORT) is told from a restart only when the others are known.
  */
 void diagnose_open(struct diagnose *diagnose, const struct sipkeep_record *record, __u64 closing_ns);
 
 /*
- * After a loss of records, which may have been ends: begin, diagnose_open() everything that the kernel lists, end; no
- * records in between. What was not named is forgotten (listeners only when at least one of them was named), the rest stays
- * as it is. Do it once for many losses: nothing grows without bound meanwhile, either.
+ * After a loss of records, which may have been ends: begin, diagnose_open() all that the kernel lists, end; no records
+ * in between. What wasn't named is forgotten (listeners only when at least one of them was named), the rest stays as
+ * it is. Without it nothing grows without bound, either: then the oldest is forgotten for the newest.
  */
 void diagnose_reseed_begin(struct diagnose *diagnose);
 void diagnose_reseed_end(struct diagnose *diagnose);
 
-/* The next record of the stream: emitted with its cause, and before or after it what it gives rise to. */
+/* The next record of the stream: emitted with its cause, and after it what it gives rise to. */
 int diagnose_record(struct diagnose *diagnose, const struct sipkeep_record *record);
 
 /*
- * What only time tells, by CLOCK_MONOTONIC: call it when every record up to `now_ns` has been through diagnose_record().
- * When emit() fails, what is left is told by the next call.
+ * What only time tells, by CLOCK_MONOTONIC: call it when every record up to `now_ns` has been through
+ * diagnose_record(). When emit() fails, what is left is told by the next call.
  */
 int diagnose_tick(struct diagnose *diagnose, __u64 now_ns);
 

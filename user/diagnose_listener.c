@@ -2,8 +2,9 @@
 /*
  * diagnose_listener.c: listeners that go and come back, and what was open there.
  *
- * A transport belongs to the listener on its local address and port, or to one on all addresses of that port. Its record
- * has no network namespace: where two of them have listeners on one port, a restart of the one counts the other's, too.
+ * A transport belongs to the listener on its local address and port, or to one on all addresses of that port. Its
+ * record has no network namespace: where two of them have listeners on one port, a restart of the one counts the
+ * other's.
  */
 #include <stdlib.h>
 #include <string.h>

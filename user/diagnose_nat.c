@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * diagnose_nat.c: ends that a NAT or a firewall on the way brings about: it forgot a connection that was quiet for too long.
+ * diagnose_nat.c: ends that a NAT or a firewall on the way brings about, having forgotten a connection that was quiet
+ * for too long.
  *
  * A single such end may be a phone without power. A second one from the same network is taken for a sign: /24 (a NAT's
  * pool of addresses, a carrier's farm of proxies) or /64 (a site), by policy.

@@ -2,9 +2,9 @@
 /*
  * diagnose_wedged.c: outbound transports that the peer has closed and the PBX leaves as they are.
  *
- * What makes up for one is a newer one to the same destination: while such a one is open, and for `wedged_after` from when
- * the last of them was lost (the PBX may be connecting again), it isn't wedged. In doubt it isn't either: of those that
- * were adopted, which one is newer can't be known.
+ * What makes up for one is a newer one to the same destination: while such a one is open, and for `wedged_after` from
+ * when the last of them was lost (the PBX may be connecting again), it isn't wedged. In doubt it isn't either: of those
+ * that were adopted, which one is newer can't be known.
  */
 #include <stdlib.h>
 #include "diagnose_internal.h"
