@@ -68,6 +68,14 @@ struct {
 	__type(value, char[SIPKEEP_CGROUP_PATH]);
 } cgroup_paths MAP;
 
+/* Policy id -> what was found of its ends: for `stats`, which is another process than the reader. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SIPKEEP_MAX_POLICIES);
+	__type(key, __u32);
+	__type(value, struct sipkeep_finding);
+} findings MAP;
+
 /* Memory-mapped by the reader, which keeps its place in the sequence there. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

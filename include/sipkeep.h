@@ -225,6 +225,14 @@ struct sipkeep_policy_stats {
 	__u64 uncounted;	     /* transports that could not be counted: map full or no memory */
 };
 
+/* Per policy: what the diagnosis of its ends has found (user/diagnose.h). Written by the reader of the events alone. */
+struct sipkeep_finding {
+	SIPKEEP_SPARE_MEMBER
+	__u64 nat_count;    /* ends of connections that a NAT or a firewall on the way had forgotten */
+	__u32 nat_quiet_ms; /* the shortest quiet that was too long for it; 0: not known */
+	__u32 pad;
+};
+
 /* One element, shared by all CPUs: what must be exact or bounded for the whole instance. */
 struct sipkeep_shared {
 	__u64 lost;		/* records that found no room in the ring */

@@ -21,6 +21,13 @@ static __u64 refused_sum(const struct maps_policy *policy)
 	return sum;
 }
 
+static json_t *nat_json(const struct sipkeep_finding *finding)
+{
+	json_t *quiet = finding->nat_quiet_ms ? json_integer(finding->nat_quiet_ms) : json_null();
+
+	return json_pack("{s:I, s:o}", "count", (json_int_t)finding->nat_count, "quiet_ms", quiet);
+}
+
 static json_t *policy_json(const struct maps_policy *policy)
 {
 	const struct sipkeep_policy_stats *stats = &policy->stats;
@@ -32,14 +39,32 @@ static json_t *policy_json(const struct maps_policy *policy)
 		if (stats->teardowns[reason])
 			json_object_set_new(teardowns, events_reason(reason),
 					    json_integer((json_int_t)stats->teardowns[reason]));
-	return json_pack("{s:s, s:s?, s:b, s:i, s:i, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "name",
+	return json_pack("{s:s, s:s?, s:b, s:i, s:i, s:I, s:o, s:o, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:o}", "name",
 			 policy->name, "direction", policy->retired ? NULL : events_direction(policy->kernel.direction),
 			 "retired", policy->retired, "active", (int)policy->active, "reserved", (int)policy->reserved,
 			 "admitted", (json_int_t)stats->admitted, "refused", refused, "teardowns", teardowns, "connected",
 			 (json_int_t)stats->connected, "disconnected", (json_int_t)stats->disconnected, "destroyed",
 			 (json_int_t)stats->destroyed, "uncounted", (json_int_t)stats->uncounted, "keepalive", "set",
 			 (json_int_t)stats->keepalive_set, "failed", (json_int_t)stats->keepalive_failed, "overridden",
-			 (json_int_t)stats->keepalive_overridden);
+			 (json_int_t)stats->keepalive_overridden, "nat_expired", nat_json(&policy->finding));
+}
+
+/* Settings that would end what was found. */
+static json_t *suggestions_json(const struct stats_view *view)
+{
+	json_t *suggestions = json_array();
+
+	for (int i = 0; i < view->count; i++) {
+		const struct maps_policy *policy = &view->policies[i];
+		__u32 seconds = maps_suggested_keepidle(policy);
+
+		if (seconds)
+			json_array_append_new(suggestions,
+					      json_pack("{s:s, s:s, s:s, s:i}", "policy", policy->name, "cause",
+							events_cause(EVENTS_CAUSE_NAT_EXPIRED), "option",
+							"tcp_keepidle", "value", (int)seconds));
+	}
+	return suggestions;
 }
 
 static int stats_json(const struct stats_view *view)
@@ -49,8 +74,8 @@ static int stats_json(const struct stats_view *view)
 
 	for (int i = 0; i < view->count; i++)
 		json_array_append_new(policies, policy_json(&view->policies[i]));
-	return command_json(json_pack("{s:i, s:o, s:{s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "v", 1,
-				      "policies", policies, "events", "emitted", (json_int_t)totals->stats.emitted, "lost",
+	return command_json(json_pack("{s:i, s:o, s:o, s:{s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "v", 1,
+				      "policies", policies, "suggestions", suggestions_json(view), "events", "emitted", (json_int_t)totals->stats.emitted, "lost",
 				      (json_int_t)totals->lost, "sources", (json_int_t)totals->sources, "max_sources",
 				      (json_int_t)totals->max_sources, "map_full", (json_int_t)totals->stats.map_full,
 				      "storage_failed", (json_int_t)totals->stats.storage_failed, "deferred",
@@ -106,6 +131,24 @@ static void prometheus_policies(const struct stats_view *view)
 			       events_reason(reason), view->policies[i].stats.teardowns[reason]);
 }
 
+static void prometheus_findings(const struct stats_view *view)
+{
+	metric("nat_expired_total", "counter", "Transports that a NAT or a firewall on the way forgot, by policy.");
+	for (int i = 0; i < view->count; i++)
+		printf("sipkeep_nat_expired_total{policy=\"%s\"} %llu\n", view->policies[i].name,
+		       view->policies[i].finding.nat_count);
+	metric("nat_expired_quiet_seconds", "gauge", "The shortest quiet after which that was, by policy.");
+	for (int i = 0; i < view->count; i++)
+		if (view->policies[i].finding.nat_quiet_ms)
+			printf("sipkeep_nat_expired_quiet_seconds{policy=\"%s\"} %.3f\n", view->policies[i].name,
+			       view->policies[i].finding.nat_quiet_ms / 1e3);
+	metric("suggested_keepidle_seconds", "gauge", "The tcp_keepidle that would keep them alive, by policy.");
+	for (int i = 0; i < view->count; i++)
+		if (maps_suggested_keepidle(&view->policies[i]))
+			printf("sipkeep_suggested_keepidle_seconds{policy=\"%s\"} %u\n", view->policies[i].name,
+			       maps_suggested_keepidle(&view->policies[i]));
+}
+
 static void prometheus_one(const char *name, const char *type, const char *help, __u64 value)
 {
 	metric(name, type, help);
@@ -117,6 +160,7 @@ static void stats_prometheus(const struct stats_view *view)
 	const struct maps_totals *totals = &view->totals;
 
 	prometheus_policies(view);
+	prometheus_findings(view);
 	prometheus_one("events_emitted_total", "counter", "Events, delivered or lost.", totals->stats.emitted);
 	prometheus_one("events_lost_total", "counter", "Events that found no room in the ring.", totals->lost);
 	prometheus_one("sources", "gauge", "Sources tracked.", totals->sources);
@@ -127,6 +171,21 @@ static void stats_prometheus(const struct stats_view *view)
 	prometheus_one("deferred_total", "counter", "Final ACKs left to be sent again.", totals->stats.deferred);
 	prometheus_one("overrun_total", "counter", "Transports counted without having been asked for.",
 		       totals->stats.overrun);
+}
+
+static void table_finding(const struct maps_policy *policy)
+{
+	__u32 seconds = maps_suggested_keepidle(policy);
+
+	if (!policy->finding.nat_count)
+		return;
+	printf("%s: %llu transports were forgotten by a NAT or firewall on the way", policy->name,
+	       policy->finding.nat_count);
+	if (policy->finding.nat_quiet_ms)
+		printf(", the soonest after %.1f s of quiet", policy->finding.nat_quiet_ms / 1e3);
+	if (seconds)
+		printf("; set tcp_keepalive = true and tcp_keepidle = %u", seconds);
+	printf("\n");
 }
 
 static void stats_table(const struct stats_view *view)
@@ -157,6 +216,7 @@ static void stats_table(const struct stats_view *view)
 		printf("%s keepalive set on %llu transports, failed on %llu; the PBX's own options kept out: %llu\n",
 		       policy->name, policy->stats.keepalive_set, policy->stats.keepalive_failed,
 		       policy->stats.keepalive_overridden);
+		table_finding(policy);
 	}
 	printf("events: %llu emitted, %llu lost; sources: %u of %u; full %llu times\n", totals->stats.emitted, totals->lost,
 	       totals->sources, totals->max_sources, totals->stats.map_full);

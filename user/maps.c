@@ -232,7 +232,8 @@ int maps_policies(const struct datapath *datapath, struct maps_policy *ret_polic
 		if (bpf_map_lookup_elem(datapath->maps[DATAPATH_POLICIES], &index, &policy.kernel) ||
 		    bpf_map_lookup_elem(datapath->maps[DATAPATH_POLICY_COUNTS], &id, &word) ||
 		    percpu_sum(datapath->maps[DATAPATH_POLICY_STATS], id, (__u64 *)&policy.stats,
-			       sizeof(policy.stats) / sizeof(__u64)))
+			       sizeof(policy.stats) / sizeof(__u64)) ||
+		    bpf_map_lookup_elem(datapath->maps[DATAPATH_FINDINGS], &id, &policy.finding))
 			return failure_set(failure, -errno, "the policy counters can't be read: %s", strerror(errno));
 		policy.retired = !policy.kernel.in_use;
 		policy.active = count_active(word.count);
@@ -242,6 +243,32 @@ int maps_policies(const struct datapath *datapath, struct maps_policy *ret_polic
 		ret_policies[count++] = policy;
 	}
 	return err ? err : count;
+}
+
+int maps_finding_add(const struct datapath *datapath, __u16 policy, __u32 count, __u32 quiet_ms)
+{
+	struct sipkeep_finding finding;
+	__u32 id = policy;
+
+	if (bpf_map_lookup_elem(datapath->maps[DATAPATH_FINDINGS], &id, &finding))
+		return -errno;
+	finding.nat_count += count;
+	if (quiet_ms && (!finding.nat_quiet_ms || quiet_ms < finding.nat_quiet_ms))
+		finding.nat_quiet_ms = quiet_ms;
+	return bpf_map_update_elem(datapath->maps[DATAPATH_FINDINGS], &id, &finding, BPF_EXIST) ? -errno : 0;
+}
+
+__u32 maps_suggested_keepidle(const struct maps_policy *policy)
+{
+	const struct sipkeep_policy *kernel = &policy->kernel;
+	const __u32 set = SIPKEEP_SET_KEEPALIVE | SIPKEEP_SET_KEEPIDLE;
+	__u32 seconds = policy->finding.nat_quiet_ms / 2000;
+
+	if (!policy->finding.nat_quiet_ms || policy->retired)
+		return 0;
+	if (!seconds)
+		seconds = 1;
+	return (kernel->keepalive_set & set) == set && kernel->keepalive && kernel->keepidle <= seconds ? 0 : seconds;
 }
 
 static int count_one(void *arg, const struct sipkeep_source_key *key, const struct sipkeep_source *source)

@@ -26,10 +26,23 @@ struct maps_policy {
 	__u32 active;
 	__u32 reserved;
 	struct sipkeep_policy_stats stats;
+	struct sipkeep_finding finding;
 };
 
 /* Fills at most SIPKEEP_MAX_POLICIES entries; returns how many, or -errno. */
 int maps_policies(const struct datapath *datapath, struct maps_policy *ret_policies, struct failure *failure);
+
+/*
+ * Adds count ends of connections that a NAT had forgotten, after quiet_ms at the least (0: not known), to the policy's
+ * finding. For the reader of the events: one at a time. 0 or -errno.
+ */
+int maps_finding_add(const struct datapath *datapath, __u16 policy, __u32 count, __u32 quiet_ms);
+
+/*
+ * The tcp_keepidle, in seconds, that keeps such connections alive: half of the quiet that was too long, for one probe may
+ * be lost. 0: nothing was found, or the policy has it, or a shorter one, already.
+ */
+__u32 maps_suggested_keepidle(const struct maps_policy *policy);
 
 struct maps_totals {
 	struct sipkeep_stats stats;

@@ -52,6 +52,7 @@ static int policy_slot_init(const struct datapath *datapath, __u32 id, const cha
 	int cpus = libbpf_num_possible_cpus();
 	char text[SIPKEEP_NAME_LEN] = "";
 	struct sipkeep_policy_count none = {};
+	struct sipkeep_finding nothing = {};
 	struct sipkeep_policy_stats *zeroes;
 	int err;
 
@@ -66,6 +67,7 @@ static int policy_slot_init(const struct datapath *datapath, __u32 id, const cha
 	memset(text, 0, sizeof(text));
 	snprintf(text, sizeof(text), "%s", name);
 	err = err ?: put(datapath, DATAPATH_POLICY_COUNTS, &id, &none, failure);
+	err = err ?: put(datapath, DATAPATH_FINDINGS, &id, &nothing, failure);
 	return err ?: put(datapath, DATAPATH_POLICY_NAMES, &id, text, failure);
 }
 

@@ -108,12 +108,12 @@ static int generation_load(struct relayout *r)
 	return err ?: upgrade_programs_pin(r->new.dir, r->quiet, r->failure);
 }
 
-/* What says how to act. Where the programs' own notes come from, see carry.h. */
+/* What says how to act, and what the reader found. Where the programs' own notes come from, see carry.h. */
 static int settings_convert(struct relayout *r)
 {
 	static const enum datapath_map settings[] = { DATAPATH_CONFIG, DATAPATH_POLICIES, DATAPATH_POLICY_NAMES,
 						      DATAPATH_RULES, DATAPATH_EXEMPTS, DATAPATH_GUARDED_PORTS,
-						      DATAPATH_CGROUP_PATHS, DATAPATH_META };
+						      DATAPATH_CGROUP_PATHS, DATAPATH_FINDINGS, DATAPATH_META };
 	struct sipkeep_config config;
 	struct sipkeep_meta *meta;
 	int err = 0;
