@@ -186,6 +186,8 @@ install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing con
 	$(say) INSTALL $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE deploy/sipkeep.conf $(DESTDIR)$(DOCDIR)
+	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)/doc/causes
+	$(Q)$(INSTALL) -m 0644 doc/causes/*.md $(DESTDIR)$(DOCDIR)/doc/causes
 	$(Q)if [ -e $(DESTDIR)$(CONFDIR)/sipkeep.conf ]; then \
 		echo "  kept    $(DESTDIR)$(CONFDIR)/sipkeep.conf (the sample is in $(DOCDIR))"; \
 	else \
