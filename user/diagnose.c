@@ -205,6 +205,17 @@ int diagnose_tick(struct diagnose *diagnose, __u64 now_ns)
 	return wedged_tick(diagnose, now_ns);
 }
 
+/* Of one that isn't known, nothing more is to be found out. */
+static void ended_open(struct diagnose *diagnose, const struct sipkeep_record *record)
+{
+	struct transport *transport = transport_find(diagnose, record);
+
+	if (!transport)
+		return;
+	transport->epoch = diagnose->epoch;
+	transport_close(diagnose, transport, record);
+}
+
 void diagnose_open(struct diagnose *diagnose, const struct sipkeep_record *record, __u64 closing_ns)
 {
 	struct sipkeep_record closing = *record;
@@ -212,6 +223,10 @@ void diagnose_open(struct diagnose *diagnose, const struct sipkeep_record *recor
 
 	if (record->event == SIPKEEP_EVENT_LISTENER_UP) {
 		listener_open(diagnose, record);
+		return;
+	}
+	if (record->event == SIPKEEP_EVENT_DISCONNECTED) {
+		ended_open(diagnose, record);
 		return;
 	}
 	transport = transport_get(diagnose, record);

@@ -40,6 +40,7 @@ void diagnose_wedged_after(struct diagnose *diagnose, __u16 policy, __u64 wedged
  * count the identity, the addresses, policy, direction, flags, and ts_ns - age_ns as the time when it was connected.
  * closing_ns: since when the peer has closed it, 0: it hasn't. One that is known already stays as it is, but may turn
  * out to be closing. Best called when what waits in the ring has been through diagnose_record().
+ * With the event `disconnected`: one that has ended otherwise, and isn't destroyed yet.
  *
  * Or a listener (`listener_up`, with its cookie and network namespace): one of several sockets that share an address
  * (SO_REUSEPORT) is told from a restart only when the others are known.

@@ -148,6 +148,13 @@ static int on_record(void *arg, const struct sipkeep_record *record)
 	return diagnose_record(stream->diagnose, record) ?: (stream->full ? -EAGAIN : 0);
 }
 
+static void on_nat(void *arg, __u16 policy, __u32 count, __u32 quiet_ms)
+{
+	struct stream *stream = arg;
+
+	maps_finding_add(stream->datapath, policy, count, quiet_ms);
+}
+
 static int on_lost(void *arg, __u64 count)
 {
 	struct stream *stream = arg;
@@ -159,10 +166,13 @@ static int on_lost(void *arg, __u64 count)
 
 /* ---- what the diagnosis has to know ------------------------------------------------------------------------------ */
 
+/* Since when it has been in CLOSE_WAIT, nothing tells; it is given its time from now on. */
 static int seed(void *arg, const struct sipkeep_listing *listing)
 {
 	const struct sipkeep_transport *transport = &listing->transport;
 	struct stream *stream = arg;
+	bool closing = listing->state == BPF_TCP_CLOSE_WAIT;
+	bool open = closing || transport->phase == SIPKEEP_PHASE_CONNECTED;
 	struct sipkeep_record record = {
 		.ts_ns = transport->connected_ns,
 		.cookie = transport->cookie,
@@ -173,21 +183,26 @@ static int seed(void *arg, const struct sipkeep_listing *listing)
 		.remote = listing->tuple.remote,
 		.local_port = listing->tuple.local_port,
 		.remote_port = listing->tuple.remote_port,
-		.event = SIPKEEP_EVENT_CONNECTED,
+		.event = open ? SIPKEEP_EVENT_CONNECTED : SIPKEEP_EVENT_DISCONNECTED,
 		.flags = transport->flags & SIPKEEP_TRANSPORT_ADOPTED ? SIPKEEP_RECORD_ADOPTED : 0,
 	};
 
 	if (transport->phase == SIPKEEP_PHASE_CONNECTED || transport->phase == SIPKEEP_PHASE_DISCONNECTED)
-		diagnose_open(stream->diagnose, &record,
-			      listing->state == BPF_TCP_CLOSE_WAIT ? listing->now_ns - listing->idle_ns : 0);
+		diagnose_open(stream->diagnose, &record, closing ? listing->now_ns : 0);
 	return 0;
 }
 
 /* What is open, from the kernel: what came before us, or was lost. */
 static int stream_seed(struct stream *stream, struct failure *failure)
 {
+	int err;
+
 	stream->missed = false;
-	return datapath_list(stream->datapath, seed, stream, failure);
+	diagnose_reseed_begin(stream->diagnose);
+	err = datapath_list(stream->datapath, seed, stream, failure);
+	if (!err)
+		diagnose_reseed_end(stream->diagnose);
+	return err;
 }
 
 /* The policies may have changed with an apply. */
@@ -356,6 +371,8 @@ int stream_attach(struct stream *stream, const struct datapath *datapath, struct
 	stream->diagnose = diagnose_new(on_event, stream);
 	if (!stream->diagnose)
 		err = failure_set(failure, -ENOMEM, "out of memory");
+	else
+		diagnose_on_nat(stream->diagnose, on_nat, stream);
 	err = err ?: stream_seed(stream, failure);
 	if (err)
 		stream_detach(stream);

@@ -188,6 +188,12 @@ static void record_play(struct play *play, __u64 ts_ns, const char *what, const 
 	__u64 closing_ns = 0;
 	int kind;
 
+	if (!strcmp(what, "ended")) {
+		record.event = SIPKEEP_EVENT_DISCONNECTED;
+		record.ts_ns = ts_ns;
+		diagnose_open(play->diagnose, &record, 0);
+		return;
+	}
 	kind = !strcmp(what, "open")  ? SIPKEEP_EVENT_CONNECTED :
 	       !strcmp(what, "known") ? SIPKEEP_EVENT_LISTENER_UP :
 					events_kind_find(what);
