@@ -39,6 +39,7 @@ static const char *const outcome_names[] = {
 	[EVENTS_OUTCOME_FAILED] = "failed",
 	[EVENTS_OUTCOME_TIMEOUT] = "timeout",
 	[EVENTS_OUTCOME_ERROR] = "error",
+	[EVENTS_OUTCOME_STOPPED] = "stopped",
 	[EVENTS_OUTCOME_SKIPPED] = "skipped",
 };
 _Static_assert(sizeof(outcome_names) / sizeof(outcome_names[0]) == EVENTS_OUTCOME_MAX, "a name for each outcome");
@@ -77,6 +78,29 @@ int events_kind_find(const char *name)
 		if (!strcmp(event_names[kind], name))
 			return kind;
 	return -1;
+}
+
+unsigned int events_has(unsigned int kind)
+{
+	const unsigned int transport = EVENTS_HAS_ID | EVENTS_HAS_POLICY | EVENTS_HAS_LOCAL | EVENTS_HAS_REMOTE;
+
+	switch (kind) {
+	case SIPKEEP_EVENT_CONNECTED:
+		return transport;
+	case SIPKEEP_EVENT_DISCONNECTED:
+	case SIPKEEP_EVENT_DESTROYED:
+	case EVENTS_WEDGED:
+		return transport | EVENTS_HAS_REASON;
+	case SIPKEEP_EVENT_REFUSED:
+		return EVENTS_HAS_POLICY | EVENTS_HAS_SOURCE;
+	case SIPKEEP_EVENT_LISTENER_UP:
+	case SIPKEEP_EVENT_LISTENER_DOWN:
+	case EVENTS_LISTENER_RESTART:
+		return EVENTS_HAS_ID | EVENTS_HAS_LOCAL;
+	case SIPKEEP_EVENT_STALE_CONTACT:
+		return EVENTS_HAS_ID | EVENTS_HAS_REMOTE;
+	}
+	return 0;
 }
 
 const char *events_cause(unsigned int cause)
@@ -130,6 +154,32 @@ char *events_endpoint(const struct sipkeep_addr *addr, __u16 port, char *text)
 
 	policy_addr_format(addr, plain);
 	snprintf(text, 80, policy_addr_is_ipv4(addr) ? "%s:%u" : "[%s]:%u", plain, port);
+	return text;
+}
+
+char *events_source(const struct sipkeep_record *record, char *text)
+{
+	static const struct sipkeep_addr nobody;
+	struct policy_prefix prefix = { .addr = record->remote, .len = record->prefix };
+	bool ipv4 = policy_addr_is_ipv4(&record->remote);
+	char local[POLICY_PREFIX_LEN], endpoint[80];
+
+	prefix.family = ipv4 ? 4 : 6;
+	if (record->direction == SIPKEEP_OUTBOUND) {
+		/* As `sources` writes it. */
+		if (!memcmp(&record->local, &nobody, sizeof(nobody)) ||
+		    (policy_addr_is_ipv4(&record->local) && !memcmp(record->local.b + 12, nobody.b, 4)))
+			snprintf(local, sizeof(local), "*");
+		else
+			policy_addr_format(&record->local, local);
+		snprintf(text, 160, "%s > %s", local, events_endpoint(&record->remote, record->remote_port, endpoint));
+	} else if (!memcmp(&record->remote, &nobody, sizeof(nobody))) {
+		return NULL;
+	} else if (record->prefix == (ipv4 ? 32 : 128)) {
+		policy_addr_format(&record->remote, text);
+	} else {
+		policy_prefix_format(&prefix, text);
+	}
 	return text;
 }
 
@@ -212,29 +262,13 @@ static void add_transport(struct line *line, const struct event *event, const st
 
 static void add_refused(struct line *line, const struct sipkeep_record *record, const struct events_context *context)
 {
-	static const struct sipkeep_addr nobody;
-	struct policy_prefix prefix = { .addr = record->remote, .len = record->prefix };
-	bool ipv4 = policy_addr_is_ipv4(&record->remote);
-	char text[POLICY_PREFIX_LEN], endpoint[80];
+	char source[160];
 
 	line_add(line, ",\"policy\":\"%s\",\"direction\":\"%s\"", context->policy, events_direction(record->direction));
-	prefix.family = ipv4 ? 4 : 6;
-	if (record->direction == SIPKEEP_OUTBOUND) {
-		/* As `sources` writes it. */
-		if (!__builtin_memcmp(&record->local, &nobody, sizeof(nobody)) ||
-		    (policy_addr_is_ipv4(&record->local) && !__builtin_memcmp(record->local.b + 12, nobody.b, 4)))
-			snprintf(text, sizeof(text), "*");
-		else
-			policy_addr_format(&record->local, text);
-		line_add(line, ",\"source\":\"%s > %s\"", text,
-			 events_endpoint(&record->remote, record->remote_port, endpoint));
-	} else if (!__builtin_memcmp(&record->remote, &nobody, sizeof(nobody))) {
-		line_add(line, ",\"source\":null"); /* several, none of which has a connection */
-	} else if (record->prefix == (ipv4 ? 32 : 128)) {
-		line_add(line, ",\"source\":\"%s\"", policy_addr_format(&record->remote, text));
-	} else {
-		line_add(line, ",\"source\":\"%s\"", policy_prefix_format(&prefix, text));
-	}
+	if (events_source(record, source))
+		line_add(line, ",\"source\":\"%s\"", source);
+	else
+		line_add(line, ",\"source\":null");
 	line_add(line, ",\"limited_by\":\"%s\",\"count\":%llu,\"limit\":%u,\"observed\":%s",
 		 events_refusal(record->cause), record->count, record->limit,
 		 record->flags & SIPKEEP_RECORD_OBSERVED ? "true" : "false");
@@ -285,6 +319,65 @@ static void add_stale_contact(struct line *line, const struct sipkeep_record *re
 		 record->count);
 }
 
+static void add_word(struct line *line, const char *key, const char *value)
+{
+	if (value)
+		line_add(line, ",\"%s\":\"%s\"", key, value);
+	else
+		line_add(line, ",\"%s\":null", key);
+}
+
+/* Printable ASCII: see OUTLET_COMMAND_MAX. */
+static void add_command(struct line *line, const char *command)
+{
+	line_add(line, ",\"command\":\"");
+	for (; *command; command++)
+		line_add(line, *command == '"' || *command == '\\' ? "\\%c" : "%c", *command);
+	line_add(line, "\"");
+}
+
+static void add_outcome(struct line *line, const struct events_action *action)
+{
+	const char *error = NULL;
+
+	add_word(line, "outcome", events_outcome(action->outcome));
+	if (action->outcome == EVENTS_OUTCOME_SKIPPED) {
+		line_add(line, ",\"count\":%llu", action->count);
+		return;
+	}
+	if (action->outcome == EVENTS_OUTCOME_ERROR) {
+		error = action->why ? action->why : strerror(action->error);
+		line_add(line, ",\"exit_code\":null");
+	} else {
+		line_add(line, ",\"exit_code\":%d", action->exit_code);
+	}
+	line_add(line, ",\"attempt\":%u,\"duration_ms\":%llu", action->attempt, action->duration_ns / 1000000);
+	add_word(line, "error", error);
+}
+
+/* First what the event was that it was started for, then how it went. */
+static void add_action(struct line *line, const struct event *event)
+{
+	const struct sipkeep_record *record = &event->record;
+	const struct events_action *action = event->action;
+	unsigned int has = events_has(action->on);
+	char id[32], local[80], remote[80], source[160];
+
+	add_word(line, "for", events_kind_name(action->on));
+	add_word(line, "id", has & EVENTS_HAS_ID ? events_id(record->cookie, record->generation, id) : NULL);
+	add_word(line, "policy", action->policy);
+	add_word(line, "direction", has & EVENTS_HAS_POLICY ? events_direction(record->direction) : NULL);
+	add_word(line, "local",
+		 has & EVENTS_HAS_LOCAL ? events_endpoint(&record->local, record->local_port, local) : NULL);
+	if (has & EVENTS_HAS_SOURCE)
+		add_word(line, "source", events_source(record, source));
+	else
+		add_word(line, "remote",
+			 has & EVENTS_HAS_REMOTE ? events_endpoint(&record->remote, record->remote_port, remote) : NULL);
+	add_command(line, action->command);
+	add_outcome(line, action);
+}
+
 size_t events_encode(const struct event *event, const struct events_context *context, char *text)
 {
 	const struct sipkeep_record *record = &event->record;
@@ -311,6 +404,9 @@ size_t events_encode(const struct event *event, const struct events_context *con
 		break;
 	case SIPKEEP_EVENT_STALE_CONTACT:
 		add_stale_contact(&line, record);
+		break;
+	case EVENTS_ACTION:
+		add_action(&line, event);
 		break;
 	case EVENTS_LOST:
 		line_add(&line, ",\"count\":%llu", record->count);

@@ -6,7 +6,9 @@
 #ifndef SIPKEEP_OUTLET_H
 #define SIPKEEP_OUTLET_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <linux/types.h>
 
 #define OUTLET_SINKS_MAX 8
@@ -36,7 +38,7 @@ struct outlet_action {
 	__u32 timeout_ms;    /* then it is killed */
 	__u32 debounce_ms;   /* per policy and remote: no second start so soon after one */
 	__u32 retries;	     /* further attempts after one that failed */
-	__u32 retry_ms;	     /* before the first of them; doubled for each */
+	__u32 retry_ms;	     /* before the first of them; doubled for each, up to an hour */
 };
 
 struct outlets {
@@ -46,6 +48,24 @@ struct outlets {
 	size_t action_count;
 	__u32 max_actions; /* running at once */
 };
+
+/* Where the config says nothing. */
+#define OUTLET_TIMEOUT_MS 10000
+#define OUTLET_DEBOUNCE_MS 5000
+#define OUTLET_RETRIES 3
+#define OUTLET_RETRY_MS 1000
+#define OUTLET_MAX_ACTIONS 8
+
+/* run[0]: printable ASCII, so that the line of an event can name it. */
+#define OUTLET_COMMAND_MAX 255
+
+/* `actions` and `max_actions` as the config file writes them; nothing when there are none. */
+void outlets_print_actions(const struct outlets *outlets, FILE *out);
+
+/* A copy that owns what it points to; outlet_action_free() it. 0 or -ENOMEM. `line` may differ between equal ones. */
+int outlet_action_copy(const struct outlet_action *action, struct outlet_action *ret_copy);
+bool outlet_action_equal(const struct outlet_action *a, const struct outlet_action *b);
+void outlet_action_free(struct outlet_action *action);
 
 /* Frees what they own and zeroes them. */
 void outlets_free(struct outlets *outlets);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include "events.h"
+#include "outlet.h"
 #include "policy.h"
 
 static struct sipkeep_addr addr_of(const char *text)
@@ -114,6 +115,84 @@ static void connected_line(void **state)
 	record.generation = 2;
 	expect_line(&record, HEAD "\"connected\",\"id\":\"4a31.2\",\"policy\":\"phones\",\"direction\":\"outbound\","
 			     "\"local\":\"192.0.2.1:5060\",\"remote\":\"203.0.113.5:40112\",\"adopted\":true}\n");
+}
+
+static void expect_action(unsigned int on, const struct events_action *action, const char *wanted)
+{
+	struct events_action own = *action;
+	struct event event = { .kind = EVENTS_ACTION, .action = &own, .record = record_of(SIPKEEP_EVENT_DISCONNECTED) };
+	char line[EVENTS_LINE_MAX];
+	size_t length;
+
+	own.on = on;
+	event.record.prefix = 32;
+	length = events_encode(&event, &context, line);
+	assert_string_equal(line, wanted);
+	assert_int_equal(length, strlen(wanted));
+}
+
+#define ACTION HEAD "\"action\",\"for\":"
+
+static void action_line(void **state)
+{
+	const struct events_action done = { .command = "/bin/a \"b\\", .policy = "carrier", .exit_code = 0, .attempt = 2,
+					    .duration_ns = 1234567890 };
+	const struct events_action killed = { .command = "/bin/a", .policy = "carrier", .exit_code = 143, .attempt = 1,
+					      .outcome = EVENTS_OUTCOME_TIMEOUT, .duration_ns = 10000000000 };
+	const struct events_action error = { .command = "/bin/a", .outcome = EVENTS_OUTCOME_ERROR, .attempt = 1, .error = 2 };
+	const struct events_action why = { .command = "/bin/a", .outcome = EVENTS_OUTCOME_ERROR, .attempt = 1, .error = 13,
+					   .why = "isn't executable" };
+	const struct events_action skipped = { .command = "/bin/a", .policy = "phones", .count = 17,
+					       .outcome = EVENTS_OUTCOME_SKIPPED };
+
+	(void)state;
+	expect_action(EVENTS_WEDGED, &done,
+		      ACTION "\"wedged\",\"id\":\"4a31\",\"policy\":\"carrier\",\"direction\":\"inbound\","
+			     "\"local\":\"192.0.2.1:5060\",\"remote\":\"203.0.113.5:40112\","
+			     "\"command\":\"/bin/a \\\"b\\\\\",\"outcome\":\"done\",\"exit_code\":0,\"attempt\":2,"
+			     "\"duration_ms\":1234,\"error\":null}\n");
+	expect_action(SIPKEEP_EVENT_STALE_CONTACT, &killed,
+		      ACTION "\"stale_contact\",\"id\":\"4a31\",\"policy\":\"carrier\",\"direction\":null,"
+			     "\"local\":null,\"remote\":\"203.0.113.5:40112\",\"command\":\"/bin/a\","
+			     "\"outcome\":\"timeout\",\"exit_code\":143,\"attempt\":1,\"duration_ms\":10000,"
+			     "\"error\":null}\n");
+	expect_action(EVENTS_LISTENER_RESTART, &error,
+		      ACTION "\"listener_restart\",\"id\":\"4a31\",\"policy\":null,\"direction\":null,"
+			     "\"local\":\"192.0.2.1:5060\",\"remote\":null,\"command\":\"/bin/a\","
+			     "\"outcome\":\"error\",\"exit_code\":null,\"attempt\":1,\"duration_ms\":0,"
+			     "\"error\":\"No such file or directory\"}\n");
+	expect_action(EVENTS_LOST, &why,
+		      ACTION "\"lost\",\"id\":null,\"policy\":null,\"direction\":null,\"local\":null,\"remote\":null,"
+			     "\"command\":\"/bin/a\",\"outcome\":\"error\",\"exit_code\":null,\"attempt\":1,"
+			     "\"duration_ms\":0,\"error\":\"isn't executable\"}\n");
+	expect_action(SIPKEEP_EVENT_REFUSED, &skipped,
+		      ACTION "\"refused\",\"id\":null,\"policy\":\"phones\",\"direction\":\"inbound\",\"local\":null,"
+			     "\"source\":\"203.0.113.5\",\"command\":\"/bin/a\",\"outcome\":\"skipped\",\"count\":17}\n");
+}
+
+/* The longest there can be is whole. */
+static void longest_action_line(void **state)
+{
+	char command[OUTLET_COMMAND_MAX + 1], line[EVENTS_LINE_MAX];
+	const struct events_action action = { .command = command, .policy = "abcdefghijklmnopqrstuvwxyz01234",
+					      .on = EVENTS_LISTENER_RESTART, .outcome = EVENTS_OUTCOME_ERROR, .error = 36,
+					      .why = "belongs to a user who is not root, and could be changed by them; "
+						     "chown root it", .attempt = ~0U, .duration_ns = ~0ULL };
+	struct event event = { .kind = EVENTS_ACTION, .action = &action, .record = record_of(SIPKEEP_EVENT_DISCONNECTED) };
+	json_error_t error;
+	json_t *object;
+	size_t length;
+
+	(void)state;
+	memset(command, '"', sizeof(command));
+	command[sizeof(command) - 1] = '\0';
+	event.record.local = event.record.remote = addr_of("2001:db8:1111:2222:3333:4444:5555:6666");
+	length = events_encode(&event, &context, line);
+	object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
+	if (!object)
+		fail_msg("%s\n%s", error.text, line);
+	assert_string_equal(json_string_value(json_object_get(object, "command")), command);
+	json_decref(object);
 }
 
 static void disconnected_line(void **state)
@@ -478,6 +557,8 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(connected_line),
+		cmocka_unit_test(action_line),
+		cmocka_unit_test(longest_action_line),
 		cmocka_unit_test(disconnected_line),
 		cmocka_unit_test(destroyed_line),
 		cmocka_unit_test(refused_line),
