@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include "command.h"
 #include "config_report.h"
+#include "events.h"
 
 static json_t *prefixes_to_json(const struct policy_prefix *list, size_t count)
 {
@@ -86,6 +87,40 @@ static json_t *cgroups_to_json(const struct policy_set *set)
 	return array;
 }
 
+static json_t *strings_to_json(char **list)
+{
+	json_t *array = json_array();
+
+	for (; *list; list++) {
+		json_t *text = json_string(*list);
+
+		json_array_append_new(array, text ? text : json_null()); /* as above */
+	}
+	return array;
+}
+
+static json_t *action_to_json(const struct outlet_action *action)
+{
+	json_t *on = json_array();
+
+	for (unsigned int kind = 0; kind < EVENTS_KIND_MAX; kind++)
+		if (action->on & 1ULL << kind)
+			json_array_append_new(on, json_string(events_kind_name(kind)));
+	return json_pack("{s:o, s:s?, s:o, s:f, s:f, s:i, s:f}", "on", on, "policy", action->policy, "run",
+			 strings_to_json(action->run), "timeout", action->timeout_ms / 1000.0, "debounce",
+			 action->debounce_ms / 1000.0, "retries", (int)action->retries, "retry_after",
+			 action->retry_ms / 1000.0);
+}
+
+static json_t *actions_to_json(const struct outlets *outlets)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < outlets->action_count; i++)
+		json_array_append_new(array, action_to_json(&outlets->actions[i]));
+	return array;
+}
+
 static int print_json(const struct policy_set *set)
 {
 	json_t *policies = json_array(), *document;
@@ -93,20 +128,37 @@ static int print_json(const struct policy_set *set)
 
 	for (size_t i = 0; i < set->policy_count; i++)
 		json_array_append_new(policies, policy_to_json(&set->policies[i]));
-	document = json_pack("{s:i, s:b, s:o, s:s, s:s, s:I, s:o, s:o}", "v", 1, "ok", 1, "cgroups",
+	document = json_pack("{s:i, s:b, s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:I}", "v", 1, "ok", 1, "cgroups",
 			     cgroups_to_json(set), "mode", set->observe ? "observe" : "enforce", "on_full",
 			     set->on_full_refuse ? "refuse" : "admit", "max_sources", (json_int_t)set->max_sources,
-			     "policies", policies, "exempt", prefixes_to_json(set->exempt, set->exempt_count));
+			     "policies", policies, "exempt", prefixes_to_json(set->exempt, set->exempt_count), "actions",
+			     actions_to_json(&set->outlets), "max_actions", (json_int_t)set->outlets.max_actions);
 	if (document)
 		err = json_dumpf(document, stdout, JSON_COMPACT) || putchar('\n') == EOF;
 	json_decref(document);
 	return err;
 }
 
+/* SIPKEEP_EXIT_DONE when everything that the actions would start is there. */
+static int check_executables(const char *path, bool json, const struct policy_set *set)
+{
+	struct config_errors errors = { 0 };
+	int exit_code = SIPKEEP_EXIT_DONE;
+
+	config_check_executables(set, &errors);
+	if (errors.count) {
+		config_report(path, json, &errors);
+		exit_code = SIPKEEP_EXIT_USAGE;
+	}
+	config_errors_free(&errors);
+	return exit_code;
+}
+
 int cmd_check(struct command_context *context, const struct command *self, int argc, char **argv)
 {
 	struct policy_set set CLEANUP_POLICY_SET = { 0 };
 	int option = command_option(context, self, NULL, "", argc, argv), err;
+	const char *path;
 
 	if (option != -1)
 		return option == COMMAND_HELP ? SIPKEEP_EXIT_DONE : SIPKEEP_EXIT_USAGE;
@@ -114,7 +166,10 @@ int cmd_check(struct command_context *context, const struct command *self, int a
 		command_error("check takes one FILE, not %d", argc - optind);
 		return SIPKEEP_EXIT_USAGE;
 	}
-	err = config_load_or_report(optind < argc ? argv[optind] : context->config_path, context->json, &set);
+	path = optind < argc ? argv[optind] : context->config_path;
+	err = config_load_or_report(path, context->json, &set);
+	if (!err)
+		err = check_executables(path, context->json, &set);
 	if (err)
 		return err;
 	if (context->json)

@@ -26,4 +26,10 @@ int config_load(const char *path, struct policy_set *ret_set, struct config_erro
 /* The same for text in memory. `@include` is refused: nothing but this text makes the configuration. */
 int config_parse(const char *text, struct policy_set *ret_set, struct config_errors *errors);
 
+/*
+ * Adds an error for each executable of `actions` that could not be started as it is now. Not a matter of the file, which
+ * is right whatever this host has installed: so only `check` asks.
+ */
+void config_check_executables(const struct policy_set *set, struct config_errors *errors);
+
 #endif

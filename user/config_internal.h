@@ -5,6 +5,7 @@
  *   config_scan.c     what libconfig 1.5 gets wrong without saying so, put right in the text before it parses it
  *   config_setting.c  one setting -> one checked value
  *   config_policy.c   one group of `policies` -> struct policy
+ *   config_action.c   `actions` -> struct outlet_action
  *   config_top.c      the top level, and what holds between policies
  *   config.c          the file and its text; the list of errors
  */
@@ -101,5 +102,13 @@ void config_policy_read(struct config_reader *reader, const config_setting_t *gr
 
 extern const struct config_key config_policy_keys[];
 extern const size_t config_policy_key_count;
+
+/* ---- config_action.c ---- */
+
+void config_actions_read(struct config_reader *reader, const config_setting_t *setting, void *set);
+void config_max_actions_read(struct config_reader *reader, const config_setting_t *setting, void *set);
+
+/* What holds between actions and policies, once both are read. */
+void config_actions_check(struct config_reader *reader, const config_setting_t *root, const struct policy_set *set);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "command.h"
-#include "config.h"
+
 #include "config_report.h"
 
 /* JSON is UTF-8; a path or a string of the file need not be. */
@@ -54,6 +54,12 @@ static void print_text(const char *path, const struct config_errors *errors)
 	}
 }
 
+void config_report(const char *path, bool json, const struct config_errors *errors)
+{
+	if (!json || print_json(path, errors))
+		print_text(path, errors);
+}
+
 int config_load_or_report(const char *path, bool json, struct policy_set *ret_set)
 {
 	struct config_errors errors = { 0 };
@@ -61,8 +67,7 @@ int config_load_or_report(const char *path, bool json, struct policy_set *ret_se
 
 	if (!err)
 		return 0;
-	if (!json || print_json(path, &errors))
-		print_text(path, &errors);
+	config_report(path, json, &errors);
 	config_errors_free(&errors);
 	return err == -ENOMEM ? SIPKEEP_EXIT_FAILED : SIPKEEP_EXIT_USAGE;
 }

@@ -3,7 +3,7 @@
 #ifndef SIPKEEP_CONFIG_REPORT_H
 #define SIPKEEP_CONFIG_REPORT_H
 
-#include "policy.h"
+#include "config.h"
 
 /*
  * Returns 0 with *ret_set filled (policy_set_free() it), or the exit code to end with (SIPKEEP_EXIT_USAGE; _FAILED
@@ -11,5 +11,8 @@
  * {"v":1,"ok":false,"errors":[{"file","line","error"}]}. *ret_set is untouched then.
  */
 int config_load_or_report(const char *path, bool json, struct policy_set *ret_set);
+
+/* Prints errors like that. */
+void config_report(const char *path, bool json, const struct config_errors *errors);
 
 #endif

@@ -266,7 +266,8 @@ const struct config_key config_top_keys[] = {
 	{ "policies", read_policies, CONFIG_KEY_BOTH },
 	{ "exempt", read_exempt, CONFIG_KEY_BOTH },
 	{ "sinks", NULL, CONFIG_KEY_BOTH },
-	{ "actions", NULL, CONFIG_KEY_BOTH },
+	{ "actions", config_actions_read, CONFIG_KEY_BOTH },
+	{ "max_actions", config_max_actions_read, CONFIG_KEY_BOTH },
 };
 const size_t config_top_key_count = sizeof(config_top_keys) / sizeof(config_top_keys[0]);
 
@@ -277,6 +278,7 @@ void config_top_read(struct config_reader *reader, const config_setting_t *root,
 	int len = config_setting_length(root);
 
 	set->max_sources = MAX_SOURCES_DEFAULT;
+	set->outlets.max_actions = OUTLET_MAX_ACTIONS;
 	for (int i = 0; i < len; i++) {
 		const config_setting_t *setting = config_setting_get_elem(root, (unsigned int)i);
 		const struct config_key *key;
@@ -288,6 +290,7 @@ void config_top_read(struct config_reader *reader, const config_setting_t *root,
 	}
 	if (!config_setting_get_member(root, "policies"))
 		config_error_add(reader, 0, "'policies' is missing: at least one policy says what to guard");
+	config_actions_check(reader, root, set);
 	if (!config_setting_get_member(root, "cgroups")) {
 		set->cgroups = calloc(1, sizeof(*set->cgroups));
 		if (set->cgroups)

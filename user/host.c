@@ -186,3 +186,23 @@ char *host_time_format(__u64 monotonic_ns, char *text)
 	strftime(text, HOST_TIME_LEN, "%Y-%m-%dT%H:%M:%SZ", &utc);
 	return text;
 }
+
+int host_executable(const char *path, const char **ret_why)
+{
+	struct stat st;
+
+	*ret_why = NULL;
+	if (stat(path, &st))
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		*ret_why = "isn't a regular file";
+	else if (st.st_uid != 0 && st.st_uid != geteuid())
+		*ret_why = "belongs to a user who is not root, and could be changed by them; chown root it";
+	else if (st.st_mode & (S_IWGRP | S_IWOTH))
+		*ret_why = "may be written by its group or by others; chmod go-w it";
+	else if (!(st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH)))
+		*ret_why = "isn't executable; chmod +x it";
+	else
+		return 0;
+	return -EACCES;
+}

@@ -41,4 +41,10 @@ __u64 host_monotonic_ns(void);
 #define HOST_TIME_LEN 32
 char *host_time_format(__u64 monotonic_ns, char *text);
 
+/*
+ * May root start it: a regular file, executable, which nobody but its owner may write, and who is root or us? 0, or
+ * -errno, with *ret_why (what is wrong; what to do) where the errno doesn't tell (else NULL).
+ */
+int host_executable(const char *path, const char **ret_why);
+
 #endif

@@ -60,7 +60,7 @@ struct outlets {
 #define OUTLET_COMMAND_MAX 255
 
 /* `actions` and `max_actions` as the config file writes them; nothing when there are none. */
-void outlets_print_actions(const struct outlets *outlets, FILE *out);
+void outlet_actions_print(const struct outlets *outlets, FILE *out);
 
 /* A copy that owns what it points to; outlet_action_free() it. 0 or -ENOMEM. `line` may differ between equal ones. */
 int outlet_action_copy(const struct outlet_action *action, struct outlet_action *ret_copy);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "literal.h"
 #include "policy.h"
 
 static void free_text(char **text)
@@ -13,36 +14,6 @@ static void free_text(char **text)
 #define CLEANUP_TEXT __attribute__((cleanup(free_text)))
 
 /* ---- values ------------------------------------------------------------------------------------------------ */
-
-/* A libconfig string: what it can't hold as it is becomes an escape. */
-static void write_string(FILE *out, const char *text)
-{
-	fputc('"', out);
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-
-		if (c == '"' || c == '\\')
-			fprintf(out, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			fprintf(out, "\\x%02x", c);
-		else
-			fputc(c, out);
-	}
-	fputc('"', out);
-}
-
-/* The shortest decimal that reads back as the same number; no exponent. */
-static void write_number(FILE *out, double number)
-{
-	char buf[64];
-
-	for (int digits = 0; digits <= 24; digits++) {
-		snprintf(buf, sizeof(buf), "%.*f", digits, number);
-		if (strtod(buf, NULL) == number)
-			break;
-	}
-	fputs(buf, out);
-}
 
 static void write_prefixes(FILE *out, const struct policy_prefix *list, size_t count)
 {
@@ -118,7 +89,7 @@ static bool write_user_timeout(FILE *out, const struct policy *policy)
 {
 	if (!(policy->kernel.keepalive_set & SIPKEEP_SET_USER_TIMEOUT))
 		return false;
-	write_number(out, policy->kernel.user_timeout_ms / 1000.0);
+	literal_number(out, policy->kernel.user_timeout_ms / 1000.0);
 	return true;
 }
 
@@ -181,7 +152,7 @@ static bool write_rate(FILE *out, const struct policy *policy)
 	if (!policy->kernel.rate_interval_ns)
 		fputs("0", out);
 	else if (policy->max_rate_per_source > 0)
-		write_number(out, policy->max_rate_per_source);
+		literal_number(out, policy->max_rate_per_source);
 	else
 		write_rate_of_interval(out, policy->kernel.rate_interval_ns);
 	return true;
@@ -259,7 +230,7 @@ static char *setting_text(const struct setting *setting, const struct policy *po
 static void print_policy(const struct policy *policy, FILE *out)
 {
 	fputs("  {\n    name = ", out);
-	write_string(out, policy->name);
+	literal_string(out, policy->name);
 	fputs(";\n", out);
 	for (size_t i = 0; i < SETTING_COUNT; i++) {
 		const struct setting *setting = &settings[i];
@@ -287,7 +258,7 @@ void policy_print(const struct policy_set *set, FILE *out)
 	fputs("cgroups = [", out);
 	for (size_t i = 0; i < set->cgroup_count; i++) {
 		fputs(i ? ", " : " ", out);
-		write_string(out, set->cgroups[i]);
+		literal_string(out, set->cgroups[i]);
 	}
 	fputs(" ];\n", out);
 	fprintf(out, "mode = \"%s\";%s\n", set->observe ? "observe" : "enforce",
@@ -302,6 +273,7 @@ void policy_print(const struct policy_set *set, FILE *out)
 	fputs(");\nexempt = ", out);
 	write_prefixes(out, set->exempt, set->exempt_count);
 	fputs(";\n", out);
+	outlet_actions_print(&set->outlets, out);
 }
 
 /* ---- difference -------------------------------------------------------------------------------------------- */

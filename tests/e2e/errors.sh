@@ -162,7 +162,7 @@ test_config_errors_all_in_one_go() {
 		  { name = "a b"; direction = "sideways"; }
 		);
 		sinks = ( { type = "jsonl"; } );
-		actions = ( );
+		actions = ( { on = [ "wedge" ]; run = [ "asterisk" ]; } );
 	CONFIG
 	for verb in check load apply run; do
 		exits 2 "$SIPKEEP" "$verb" --instance "$INSTANCE" -c "$TMP/bad.conf"
@@ -186,7 +186,7 @@ test_syntax_error_has_its_line() {
 
 test_keys_that_are_not_built_are_refused() {
 	local key
-	for key in 'sinks = ( { type = "journald"; } );' 'actions = ( { on = [ "wedged" ]; } );'; do
+	for key in 'sinks = ( { type = "journald"; } );'; do
 		{
 			echo "$key"
 			phones

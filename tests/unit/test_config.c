@@ -413,7 +413,6 @@ static void unknown_keys(void **state)
 	wrong_at_top("something_else = 3;", "unknown key 'something_else'");
 	wrong_at_top("tcp_keepalive = true;", "'tcp_keepalive' belongs in a policy");
 	wrong_at_top("sinks = ( { type = \"jsonl\"; } );", "'sinks' is not built in this version; remove it");
-	wrong_at_top("actions = ( );", "'actions' is not built in this version; remove it");
 	/* Nothing to suggest: it isn't built. */
 	wrong_at_top("sink = ( );", "unknown key 'sink'");
 	wrong_outbound("wedged_after = 2.0;", "'wedged_after' is not built in this version; remove it");
