@@ -131,6 +131,8 @@ static void run_end(struct run *run)
 {
 	follow_free(run->follow);
 	outlets_delete(run->outlets);
+	run->follow = NULL;
+	run->outlets = NULL;
 }
 
 static int run_options(struct run *run, const struct command *self, int argc, char **argv)
@@ -152,7 +154,7 @@ static int run_options(struct run *run, const struct command *self, int argc, ch
  * An upgrade replaced the instance by one that we can't read: the command that is installed now can. The deleted file
  * that we are has left its name to it.
  */
-static int run_installed(const struct run *run, char **argv)
+static int run_installed(struct run *run, char **argv)
 {
 	static const char deleted[] = " (deleted)";
 	char path[PATH_MAX] = "", *arguments[64] = { path };
@@ -163,6 +165,7 @@ static int run_installed(const struct run *run, char **argv)
 		arguments[i] = argv[i - 1];
 	if (length > (ssize_t)tail && !strcmp(path + length - tail, deleted))
 		path[length - tail] = '\0';
+	run_end(run); /* the next one knows nothing of our actions' processes */
 	fflush(stdout);
 	execv(path, arguments);
 	command_error("instance '%s' was upgraded by another version, which is not at %s: %s; start that one's 'run'",

@@ -227,6 +227,8 @@ int follow_run(struct follow *follow, const struct datapath *datapath, struct fa
 		err = drain(follow);
 	else if (follow->notify)
 		sd_notify(0, "STOPPING=1");
+	if (err != -ESTALE) /* else they go on with the instance that follows */
+		stream_end_actions(follow->stream);
 	if (err >= 0 || err == -ESTALE) { /* what came since the last look */
 		got = stream_poll(follow->stream);
 		err = got < 0 ? got : err;

@@ -102,17 +102,13 @@ static int line_put(struct stream *stream, const struct event *event, const char
 	return write ? lines_write(stream) : 0;
 }
 
-static bool kind_has_policy(unsigned int kind)
-{
-	return kind <= SIPKEEP_EVENT_REFUSED || kind == EVENTS_WEDGED;
-}
-
 /* The next line. From diagnosis, from the reader, and from the actions. */
 static int on_event(void *arg, const struct event *event)
 {
 	struct stream *stream = arg;
 	struct events_context context = { .realtime_offset_ns = stream->realtime_offset_ns };
-	const char *policy = policy_name(stream, event->record.policy);
+	/* An action's end may come when there is no instance to ask: it knows its policy. */
+	const char *policy = events_has(event->kind) & EVENTS_HAS_POLICY ? policy_name(stream, event->record.policy) : NULL;
 	char line[EVENTS_LINE_MAX];
 	size_t length;
 	int err;
@@ -132,7 +128,7 @@ static int on_event(void *arg, const struct event *event)
 	if (event->kind == SIPKEEP_EVENT_LISTENER_UP && stream->listener)
 		stream->listener(stream->listener_arg, event->record.netns_cookie);
 	if (stream->actions)
-		actions_event(stream->actions, event, kind_has_policy(event->kind) ? policy : NULL, line, length);
+		actions_event(stream->actions, event, policy, line, length);
 	return 0;
 }
 
@@ -281,15 +277,15 @@ static bool outgoing_keep(struct stream *stream, const struct outlet_sink *setti
 int stream_outlets(struct stream *stream, const struct outlets *outlets, struct failure *failure)
 {
 	static const struct outlet_sink plain = { .type = OUTLET_JSONL };
+	static const struct outlets none;
 	const struct outlet_sink *settings = outlets->sink_count ? outlets->sinks : &plain;
 	size_t count = outlets->sink_count ? outlets->sink_count : 1;
 	struct outgoing next[OUTLET_SINKS_MAX] = {};
-	struct actions *actions = NULL;
 	bool kept[OUTLET_SINKS_MAX] = {};
 	int err = 0;
 
-	if (stream->loop && outlets->action_count)
-		err = actions_open(outlets, stream->instance, stream->loop, on_outcome, stream, &actions, failure);
+	if (stream->loop && !stream->actions)
+		err = actions_open(&none, stream->instance, stream->loop, on_outcome, stream, &stream->actions, failure);
 	/* A file is opened by its new settings before the old ones' are closed: two of one path are one file. */
 	for (size_t i = 0; !err && i < count; i++) {
 		for (size_t j = 0; j < stream->sink_count && !kept[i]; j++)
@@ -297,10 +293,11 @@ int stream_outlets(struct stream *stream, const struct outlets *outlets, struct 
 		if (!kept[i])
 			err = outgoing_open(stream, &settings[i], &next[i], failure);
 	}
+	if (!err && stream->actions && actions_reload(stream->actions, outlets))
+		err = failure_set(failure, -ENOMEM, "actions can't be started: out of memory");
 	if (err) {
 		for (size_t i = 0; i < count; i++)
 			outgoing_close(&next[i]);
-		actions_close(actions);
 		return err;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -310,9 +307,15 @@ int stream_outlets(struct stream *stream, const struct outlets *outlets, struct 
 		outgoing_close(&stream->sinks[i]);
 	memcpy(stream->sinks, next, sizeof(next));
 	stream->sink_count = count;
-	actions_close(stream->actions);
-	stream->actions = actions;
 	return 0;
+}
+
+void stream_end_actions(struct stream *stream)
+{
+	struct actions *actions = stream->actions;
+
+	stream->actions = NULL;
+	actions_close(actions);
 }
 
 void stream_reopen(struct stream *stream, void (*tell)(void *arg, const char *what, const char *why), void *arg)
@@ -349,8 +352,8 @@ void stream_free(struct stream *stream)
 {
 	if (!stream)
 		return;
+	stream_end_actions(stream);
 	stream_detach(stream);
-	actions_close(stream->actions);
 	for (size_t i = 0; i < stream->sink_count; i++)
 		outgoing_close(&stream->sinks[i]);
 	free(stream);

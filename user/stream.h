@@ -26,6 +26,9 @@ void stream_free(struct stream *stream); /* NULL is fine */
 /* Goes over to other sinks and actions; those that stay the same stay open. On an error, nothing has changed. */
 int stream_outlets(struct stream *stream, const struct outlets *outlets, struct failure *failure);
 
+/* Ends the actions that run; their outcomes are lines like others: the next stream_poll() writes them. None start any more. */
+void stream_end_actions(struct stream *stream);
+
 /* Begins with an instance's ring; stream_detach() before the datapath is closed. -EBUSY: see reader_open(). */
 int stream_attach(struct stream *stream, const struct datapath *datapath, struct failure *failure);
 void stream_detach(struct stream *stream);
