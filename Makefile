@@ -19,6 +19,7 @@ PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 DOCDIR ?= $(PREFIX)/share/doc/sipkeep
+LIBEXECDIR ?= $(PREFIX)/libexec/sipkeep
 CONFDIR := /etc/sipkeep
 
 CFLAGS ?= -O2 -g
@@ -188,6 +189,14 @@ install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing con
 	$(Q)$(INSTALL) -m 0644 README.md CHANGELOG.md LICENSE deploy/sipkeep.conf $(DESTDIR)$(DOCDIR)
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)/doc/causes
 	$(Q)$(INSTALL) -m 0644 doc/causes/*.md $(DESTDIR)$(DOCDIR)/doc/causes
+	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(DOCDIR)/actions
+	$(Q)for file in deploy/actions/*.conf; do \
+		sed 's|/usr/libexec/sipkeep|$(LIBEXECDIR)|' $$file >$(O)/action.conf && \
+		$(INSTALL) -m 0644 $(O)/action.conf $(DESTDIR)$(DOCDIR)/actions/$${file##*/} || exit; \
+	done
+	$(say) INSTALL $(DESTDIR)$(LIBEXECDIR)
+	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(LIBEXECDIR)
+	$(Q)$(INSTALL) -m 0755 deploy/actions/*.sh $(DESTDIR)$(LIBEXECDIR)
 	$(Q)if [ -e $(DESTDIR)$(CONFDIR)/sipkeep.conf ]; then \
 		echo "  kept    $(DESTDIR)$(CONFDIR)/sipkeep.conf (the sample is in $(DOCDIR))"; \
 	else \
@@ -202,7 +211,7 @@ uninstall: ## remove what install put there, but the config
 	@if [ -z "$(DESTDIR)" ] && [ -n "$$(ls -A /sys/fs/bpf/sipkeep 2>/dev/null)" ]; then \
 		echo "sipkeep is loaded: systemctl disable --now sipkeep; sipkeep unload" >&2; exit 1; fi
 	$(Q)rm -f $(DESTDIR)$(SBINDIR)/sipkeep $(DESTDIR)$(UNITDIR)/sipkeep.service
-	$(Q)rm -rf $(DESTDIR)$(DOCDIR)
+	$(Q)rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(LIBEXECDIR)
 	@[ ! -e $(DESTDIR)$(CONFDIR)/sipkeep.conf ] || echo "  kept    $(DESTDIR)$(CONFDIR)/sipkeep.conf"
 
 # ---- the house

@@ -164,6 +164,30 @@ static void what_is_printed_is_read(void **state)
 	free(second);
 }
 
+/* Those in deploy/actions, as they are. */
+static void examples_are_right(void **state)
+{
+	static const char *const names[] = { "asterisk", "kamailio", "freeswitch" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct policy_set set CLEANUP_POLICY_SET = { 0 };
+		char path[128], text[4096] = "";
+		FILE *file;
+
+		snprintf(path, sizeof(path), "%.*sdeploy/actions/%s.conf",
+			 (int)(strlen(__FILE__) - strlen("tests/unit/test_config_action.c")), __FILE__, names[i]);
+		file = fopen(path, "re");
+		if (!file)
+			fail_msg("%s: %s", path, strerror(errno));
+		assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+		fclose(file);
+		parse(text, &set);
+		assert_int_equal(set.outlets.action_count, 1);
+		assert_int_equal(set.outlets.actions[0].on, 1ULL << EVENTS_WEDGED);
+	}
+}
+
 /* ---- wrong ones ------------------------------------------------------------------------------------------------ */
 
 static void wrong_lists(void **state)
@@ -310,7 +334,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults),	  cmocka_unit_test(none),
-		cmocka_unit_test(what_is_printed_is_read), cmocka_unit_test(wrong_lists),
+		cmocka_unit_test(what_is_printed_is_read), cmocka_unit_test(examples_are_right), cmocka_unit_test(wrong_lists),
 		cmocka_unit_test(too_many),	  cmocka_unit_test(wrong_kinds),
 		cmocka_unit_test(wrong_commands), cmocka_unit_test(wrong_policies),
 		cmocka_unit_test(wrong_numbers),  cmocka_unit_test(wrong_keys),
