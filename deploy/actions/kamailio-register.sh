@@ -1,6 +1,7 @@
 #!/bin/sh
-# kamailio-register.sh [-s SOCKET] [UUID...]: an action of sipkeep's: has Kamailio's uac module register again, at once,
-# where it lost a connection.
+# kamailio-register.sh [-s SOCKET] [UUID...]: an action of sipkeep's: has Kamailio's uac module register again
+# where it lost a connection: when the module next looks, which it does every reg_timer_interval (modparam; 90 s by default,
+# set it to 1 or 2).
 #
 # UUID is a registration's l_uuid, as `kamcmd uac.reg_dump` lists it. Without one, those whose auth_proxy or, where there is
 # none, r_domain leads to SIPKEEP_REMOTE. SOCKET is that of the ctl module, where it isn't kamcmd's default. kamcmd exits

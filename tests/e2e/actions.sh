@@ -134,7 +134,7 @@ test_one_that_hangs_holds_nothing_back() {
 	is 0 outcomes true
 	# `run` ends it when it ends itself, and tells.
 	reader_stop
-	! bg_running "$(<"$TMP/pid")"
+	! bg_running "$(<"$TMP/pid")" || die "it runs on"
 	is 1 outcomes '.outcome == "stopped" and .exit_code == 137'
 	json_eq '[.[].seq] == [range(1; length + 1)]' true jq -s . "$TMP/events"
 	nothing_left phones
