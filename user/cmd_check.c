@@ -63,8 +63,10 @@ static json_t *policy_to_json(const struct policy *policy)
 	add_keepalive(object, kernel);
 	json_object_set_new(object, "max_connections_per_source", json_integer(kernel->max_connections_per_source));
 	json_object_set_new(object, "max_connections", json_integer(kernel->max_connections));
-	if (!inbound)
+	if (!inbound) {
+		json_object_set_new(object, "wedged_after", json_real(kernel->wedged_after_ms / 1000.0));
 		return object;
+	}
 	json_object_set_new(object, "source_prefix_ipv4", json_integer(kernel->source_prefix_ipv4));
 	json_object_set_new(object, "source_prefix_ipv6", json_integer(kernel->source_prefix_ipv6));
 	json_object_set_new(object, "max_rate_per_source", json_real(policy->max_rate_per_source));

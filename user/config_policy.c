@@ -13,6 +13,8 @@
 #define KEEPINTVL_MAX 32767U
 #define KEEPCNT_MAX 127U
 #define USER_TIMEOUT_MAX 2147483.0
+#define WEDGED_AFTER_DEFAULT_MS 2000U
+#define WEDGED_AFTER_MAX 86400.0
 
 struct policy_state {
 	struct policy *policy;
@@ -201,6 +203,21 @@ static void read_refuse_with(struct config_reader *reader, const config_setting_
 		kernel->flags |= SIPKEEP_POLICY_DROP;
 }
 
+static void read_wedged_after(struct config_reader *reader, const config_setting_t *setting, void *arg)
+{
+	struct sipkeep_policy *kernel = &((struct policy_state *)arg)->policy->kernel;
+	double seconds;
+
+	if (!config_get_number(reader, setting, &seconds))
+		return;
+	if (seconds == 0 || (seconds >= 0.001 && seconds <= WEDGED_AFTER_MAX))
+		kernel->wedged_after_ms = (__u32)lround(seconds * 1000);
+	else
+		config_error_add(reader, (int)config_setting_source_line(setting),
+				 "'wedged_after' must be 0 (not watched for) or from 0.001 to %.0f seconds",
+				 WEDGED_AFTER_MAX);
+}
+
 const struct config_key config_policy_keys[] = {
 	{ "name", read_name, CONFIG_KEY_BOTH },
 	{ "direction", read_direction, CONFIG_KEY_BOTH },
@@ -220,7 +237,7 @@ const struct config_key config_policy_keys[] = {
 	{ "max_rate_per_source", read_rate, CONFIG_KEY_INBOUND },
 	{ "burst_per_source", read_burst, CONFIG_KEY_INBOUND },
 	{ "refuse_with", read_refuse_with, CONFIG_KEY_INBOUND },
-	{ "wedged_after", NULL, CONFIG_KEY_BOTH },
+	{ "wedged_after", read_wedged_after, CONFIG_KEY_OUTBOUND },
 };
 const size_t config_policy_key_count = sizeof(config_policy_keys) / sizeof(config_policy_keys[0]);
 
@@ -331,6 +348,8 @@ void config_policy_read(struct config_reader *reader, const config_setting_t *gr
 	/* Outbound sources are whole addresses. */
 	policy->kernel.source_prefix_ipv4 = 32;
 	policy->kernel.source_prefix_ipv6 = policy->direction == SIPKEEP_INBOUND ? 64 : 128;
+
+	policy->kernel.wedged_after_ms = policy->direction == SIPKEEP_OUTBOUND ? WEDGED_AFTER_DEFAULT_MS : 0;
 
 	for (int i = 0; i < len; i++) {
 		const config_setting_t *setting = config_setting_get_elem(group, (unsigned int)i);

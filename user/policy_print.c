@@ -179,6 +179,14 @@ static bool write_refuse_with(FILE *out, const struct policy *policy)
 	return true;
 }
 
+static bool write_wedged_after(FILE *out, const struct policy *policy)
+{
+	if (policy->direction != SIPKEEP_OUTBOUND)
+		return false;
+	write_number(out, policy->kernel.wedged_after_ms / 1000.0);
+	return true;
+}
+
 /* In the order they are printed. `remotes` stand apart: `apply` tells their changes prefix by prefix. */
 static const struct setting {
 	const char *key;
@@ -204,6 +212,7 @@ static const struct setting {
 	{ .key = "max_rate_per_source", .write = write_rate, .same = same_rate, .when = "0", .note = "no limit" },
 	{ .key = "burst_per_source", .write = write_burst },
 	{ .key = "refuse_with", .write = write_refuse_with },
+	{ .key = "wedged_after", .write = write_wedged_after, .when = "0", .note = "not watched for" },
 };
 #define SETTING_COUNT (sizeof(settings) / sizeof(settings[0]))
 

@@ -193,13 +193,6 @@ test_keys_that_are_not_built_are_refused() {
 		} | conf
 		config_refused_at 2 "'${key%% *}' is not built"
 	done
-	conf <<-CONFIG
-		policies = (
-		  { name = "carrier"; direction = "outbound"; remote_ports = [ 5060 ];
-		    wedged_after = 2.0; }
-		);
-	CONFIG
-	config_refused_at 4 "'wedged_after' is not built"
 	nothing_loaded
 }
 

@@ -354,7 +354,8 @@ test_check_of_the_sample() {
 	exits 0 "$SIPKEEP" check "$TMP/printed.conf"
 	cmp "$TMP/out" "$TMP/printed.conf"
 	exits 0 "$SIPKEEP" check -j "$TMP/sample.conf"
-	jq -e '.v == 1 and .ok and .mode == "observe" and ([.policies[].name] == ["phones","trunks"])' "$TMP/out" >/dev/null
+	jq -e '.v == 1 and .ok and .mode == "observe" and ([.policies[].name] == ["phones","trunks"]) and
+		([.policies[] | [has("wedged_after"), .wedged_after]] == [[false,null],[true,2]])' "$TMP/out" >/dev/null
 	exits 0 "$SIPKEEP" check -c "$TMP/sample.conf"
 	exits 2 "$SIPKEEP" check "$TMP/none.conf"
 	tells "$TMP/none.conf: " "can't be opened"

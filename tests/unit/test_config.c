@@ -167,6 +167,7 @@ static void defaults(void **state)
 
 		kernel.direction = i ? SIPKEEP_OUTBOUND : SIPKEEP_INBOUND;
 		kernel.source_prefix_ipv6 = i ? 128 : 64;
+		kernel.wedged_after_ms = i ? 2000 : 0;
 		assert_string_equal(policy->name, i ? "out" : "in");
 		assert_int_equal(policy->line, i ? 3 : 2);
 		assert_int_equal(policy->direction, kernel.direction);
@@ -307,6 +308,33 @@ static void each_keepalive_option_alone(void **state)
 	}
 }
 
+static void wedged_after(void **state)
+{
+	static const struct {
+		const char *key;
+		__u32 ms;
+	} cases[] = {
+		{ "", 2000 },
+		{ "wedged_after = 2.0;", 2000 },
+		{ "wedged_after = 0;", 0 },
+		{ "wedged_after = 0.001;", 1 },
+		{ "wedged_after = 0.0295;", 30 },
+		{ "wedged_after = 86400;", 86400000 },
+	};
+	struct policy_set inbound CLEANUP_POLICY_SET = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct policy_set set CLEANUP_POLICY_SET = { 0 };
+
+		parse_in_policy("outbound", cases[i].key, &set);
+		assert_int_equal(set.policies[0].kernel.wedged_after_ms, cases[i].ms);
+		expect_round_trip(&set);
+	}
+	parse_in_policy("inbound", "", &inbound);
+	assert_int_equal(inbound.policies[0].kernel.wedged_after_ms, 0);
+}
+
 static void burst_default(void **state)
 {
 	static const struct {
@@ -415,7 +443,6 @@ static void unknown_keys(void **state)
 	wrong_at_top("sinks = ( { type = \"jsonl\"; } );", "'sinks' is not built in this version; remove it");
 	/* Nothing to suggest: it isn't built. */
 	wrong_at_top("sink = ( );", "unknown key 'sink'");
-	wrong_outbound("wedged_after = 2.0;", "'wedged_after' is not built in this version; remove it");
 	wrong_inbound("mode = \"observe\";", "'mode' belongs at the top level");
 	wrong_inbound("tcp_keepalives = true;", "did you mean 'tcp_keepalive'?");
 	wrong_inbound("tcp_keepinterval = 3;", "did you mean 'tcp_keepintvl'?");
@@ -658,6 +685,12 @@ static void keepalive(void **state)
 	wrong_inbound("tcp_user_timeout = 2147483.5;", "'tcp_user_timeout' must be from 0.001");
 	wrong_inbound("tcp_user_timeout = 1.0e999;", "'tcp_user_timeout' must be from 0.001");
 	wrong_inbound("tcp_user_timeout = true;", "'tcp_user_timeout' wants a number, not true or false");
+	wrong_outbound("wedged_after = 0.0009;", "'wedged_after' must be 0 (not watched for) or from 0.001 to 86400 seconds");
+	wrong_outbound("wedged_after = -1;", "'wedged_after' must be 0 (not watched for)");
+	wrong_outbound("wedged_after = 86400.5;", "'wedged_after' must be 0 (not watched for)");
+	wrong_outbound("wedged_after = 1.0e999;", "'wedged_after' must be 0 (not watched for)");
+	wrong_outbound("wedged_after = \"2\";", "'wedged_after' wants a number");
+	wrong_inbound("wedged_after = 2.0;", "'wedged_after' is for outbound policies only, and this one is inbound");
 	wrong_inbound("keepalive_mode = \"always\";", "'keepalive_mode' must be \"default\" or \"enforce\"");
 	wrong_inbound("keepalive_mode = \"enforce\";", "this policy sets no keepalive option");
 	/* One mistake, one error. */
@@ -728,7 +761,7 @@ static void all_errors_in_the_order_of_lines(void **state)
 	       "max_sorces = 3;\n",
 	       { 1, "'mode' must be" }, { 2, "host bits are set" }, { 5, "'tcp_keepidle' must be" },
 	       { 5, "'tcp_keepidle' says how to probe" }, { 6, "'tcp_keepcnt' says how to probe" },
-	       { 7, "'wedged_after' is not built" }, { 9, "the name \"a\" is taken" }, { 9, "matches as well as" },
+	       { 7, "'wedged_after' is for outbound policies only" }, { 9, "the name \"a\" is taken" }, { 9, "matches as well as" },
 	       { 10, "'remote_ports' is for outbound" }, { 12, "'sinks' is not built" },
 	       { 13, "did you mean 'max_sources'?" });
 }
@@ -944,6 +977,7 @@ int main(void)
 		cmocka_unit_test(every_key),
 		cmocka_unit_test(limits_of_values),
 		cmocka_unit_test(each_keepalive_option_alone),
+		cmocka_unit_test(wedged_after),
 		cmocka_unit_test(burst_default),
 		cmocka_unit_test(syntax),
 		cmocka_unit_test(key_given_twice),

@@ -409,6 +409,7 @@ static void print_tells_all(void **state)
 				  "    # keepalive: left to the system and the PBX\n"
 				  "    max_connections_per_source = 0;  # no limit\n"
 				  "    max_connections = 0;  # no limit\n"
+				  "    wedged_after = 0;  # not watched for\n"
 				  "  }\n"
 				  ");\n"
 				  "exempt = [ ];\n");
@@ -604,7 +605,7 @@ static void diff_of_direction(void **state)
 
 	(void)state;
 	add_policy(&from, "a", SIPKEEP_INBOUND, PORTS(5060), REMOTES("::/0"));
-	add_policy(&to, "a", SIPKEEP_OUTBOUND, PORTS(5060), REMOTES("::/0"));
+	add_policy(&to, "a", SIPKEEP_OUTBOUND, PORTS(5060), REMOTES("::/0"))->kernel.wedged_after_ms = 2500;
 	expect_diff(&from, &to,
 		    "~ policy a: direction \"inbound\" -> \"outbound\"\n"
 		    "~ policy a: local_ports [ 5060 ] -> unset\n"
@@ -612,7 +613,11 @@ static void diff_of_direction(void **state)
 		    "~ policy a: source_prefix_ipv4 0 -> unset\n"
 		    "~ policy a: source_prefix_ipv6 0 -> unset\n"
 		    "~ policy a: max_rate_per_source 0 -> unset\n"
-		    "~ policy a: refuse_with \"reset\" -> unset\n");
+		    "~ policy a: refuse_with \"reset\" -> unset\n"
+		    "~ policy a: wedged_after unset -> 2.5\n");
+	policy_set_free(&from);
+	add_policy(&from, "a", SIPKEEP_OUTBOUND, PORTS(5060), REMOTES("::/0"));
+	expect_diff(&from, &to, "~ policy a: wedged_after 0 -> 2.5\n");
 }
 
 /* ---- who moves ------------------------------------------------------------------------------------------------- */
