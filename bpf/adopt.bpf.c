@@ -11,6 +11,7 @@
  * established socket's direction can be told by its local address having a listener.
  */
 #include "guarded.h"
+#include "contact.h"
 #include "life.h"
 #include "listener.h"
 #include "recount.h"
@@ -83,6 +84,8 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	}
 	disconnected_count(mine, *(volatile __u8 *)&transport->reason);
 	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+	if (sighting->direction == SIPKEEP_INBOUND)
+		contact_closed(tp);
 }
 
 /* It could not be counted when it came, the map being full or memory short: once more. */

@@ -55,12 +55,23 @@ BPF_CALLED void carry_totals(struct sipkeep_carry *ctx)
 		ADD(((__u64 *)mine)[i], ((__u64 *)&ctx->total)[i]);
 }
 
+BPF_CALLED void carry_contact(struct sipkeep_carry *ctx)
+{
+	struct sipkeep_contact_key key = ctx->contact;
+	__u64 *failures = bpf_map_lookup_elem(&contacts, &key);
+
+	if (failures)
+		ADD(*failures, ctx->failures);
+}
+
 /* Of a source that has its entry: a syscall program may sleep, and Linux 6.1 lets such a one at no queue. */
 SEC("syscall")
 int on_carry(struct sipkeep_carry *ctx)
 {
-	if (ctx->totals)
+	if (ctx->kind == SIPKEEP_CARRY_TOTALS)
 		carry_totals(ctx);
+	else if (ctx->kind == SIPKEEP_CARRY_CONTACT)
+		carry_contact(ctx);
 	else
 		carry_source(ctx);
 	return 0;

@@ -8,6 +8,8 @@
  * The route isn't known yet, so the local address is the one the socket was bound to; unbound ones count together.
  */
 #include "clock.h"
+#include "contact.h"
+#include "listener.h"
 
 char LICENSE[] SEC("license") = "GPL";
 
@@ -117,7 +119,10 @@ int on_connect4(struct bpf_sock_addr *ctx)
 	addr_from_ipv4(&local, ctx->sk->src_ip4);
 	addr_from_ipv4(&remote, ctx->user_ip4);
 	remote_resolve(&remote, &local, true);
-	return connect_admit(ctx, &local, &remote, bpf_ntohs((__u16)ctx->user_port));
+	if (!connect_admit(ctx, &local, &remote, bpf_ntohs((__u16)ctx->user_port)))
+		return 0; /* over the limit: EPERM */
+	contact_dial(ctx, &remote, bpf_ntohs((__u16)ctx->user_port));
+	return 1;
 }
 
 SEC("cgroup/connect6")
@@ -140,7 +145,10 @@ int on_connect6(struct bpf_sock_addr *ctx)
 	if (ipv4 && !local.w[0] && !local.w[1] && !local.w[2] && !local.w[3])
 		addr_from_ipv4(&local, 0);
 	remote_resolve(&remote, &local, ipv4);
-	return connect_admit(ctx, &local, &remote, bpf_ntohs((__u16)ctx->user_port));
+	if (!connect_admit(ctx, &local, &remote, bpf_ntohs((__u16)ctx->user_port)))
+		return 0; /* over the limit: EPERM */
+	contact_dial(ctx, &remote, bpf_ntohs((__u16)ctx->user_port));
+	return 1;
 }
 
 /* A socket that never got its SYN out takes its reservation with it. */

@@ -19,8 +19,6 @@
 /* Idle sources are removed (clock.h); between the mark and the removal the key can't be used for a moment. */
 #define GONE_ROUNDS 4
 
-#define ONE_SECOND_NS 1000000000ULL
-
 BPF_INLINE __u64 count_load(const __u64 *word)
 {
 	return *(const volatile __u64 *)word;

@@ -7,6 +7,7 @@
 #ifndef SIPKEEP_ENDING_H
 #define SIPKEEP_ENDING_H
 
+#include "contact.h"
 #include "life.h"
 #include "listener.h"
 #include "recount.h"
@@ -52,6 +53,8 @@ BPF_CALLED void ending_disconnect(struct sipkeep_transport *transport, struct tc
 	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
 	disconnected_count(policy_stats_get(transport->source.policy), *(volatile __u8 *)&transport->reason);
 	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+	if (transport->direction == SIPKEEP_INBOUND)
+		contact_closed(tp);
 }
 
 BPF_CALLED void ending_destroy(struct sipkeep_transport *transport, struct tcp_sock *tp)

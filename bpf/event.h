@@ -16,6 +16,8 @@
 extern const volatile __u32 ring_wake_bytes __weak;
 const volatile __u32 ring_wake_bytes __weak = 4 * 1024 * 1024;
 
+#define ONE_SECOND_NS 1000000000ULL
+
 BPF_INLINE struct sipkeep_record *record_begin(enum sipkeep_event event)
 {
 	struct sipkeep_shared *all = shared_get();
@@ -35,6 +37,19 @@ BPF_INLINE struct sipkeep_record *record_begin(enum sipkeep_event event)
 	record->lost = *(volatile __u64 *)&all->lost;
 	record->event = event;
 	return record;
+}
+
+/* One more event in this second (from *start, `count` so far), of at most `max`? */
+BPF_GLOBAL bool events_left(__u64 *start, __u64 *count, __u32 max, __u64 now)
+{
+	__u64 since;
+
+	if (!start || !count)
+		return false;
+	since = *(volatile __u64 *)start;
+	if (now - since >= ONE_SECOND_NS && __sync_val_compare_and_swap(start, since, now) == since)
+		*count = 0;
+	return __sync_fetch_and_add(count, 1) < max;
 }
 
 BPF_INLINE void record_submit(struct sipkeep_record *record)

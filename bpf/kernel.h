@@ -34,7 +34,10 @@
 #define SOCK_BINDADDR_LOCK 4 /* of sk_userlocks: bound to an address of its own choice */
 #define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): the peer's FIN was received */
 
+#define ECONNABORTED 103
 #define ECONNRESET 104
+#define ETIMEDOUT 110
+#define ECONNREFUSED 111
 #define EPIPE 32
 #define E2BIG 7
 #define ENOMEM 12

@@ -160,6 +160,22 @@ struct {
 	__type(value, __u64); /* when */
 } condemned MAP;
 
+/* Contacts, each with the connect()s to it that failed: forgetting one loses no limit. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SIPKEEP_MAX_CONTACTS);
+	__type(key, struct sipkeep_contact_key);
+	__type(value, __u64);
+} contacts MAP;
+
+/* Sockets whose last connect() went to a contact: 1 until it has succeeded or failed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, __u32);
+} redials MAP;
+
 /* Guarded listeners and how many sockets share each (SO_REUSEPORT). */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

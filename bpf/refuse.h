@@ -9,17 +9,9 @@
 
 #include "count.h"
 
-BPF_GLOBAL bool refusal_events_left(struct sipkeep_shared *all, __u64 now)
+BPF_INLINE bool refusal_events_left(struct sipkeep_shared *all, __u64 now)
 {
-	__u64 start;
-
-	if (!all)
-		return false;
-	start = count_load(&all->refusal_window_ns);
-	if (now - start >= ONE_SECOND_NS &&
-	    __sync_val_compare_and_swap(&all->refusal_window_ns, start, now) == start)
-		all->refusal_events = 0;
-	return __sync_fetch_and_add(&all->refusal_events, 1) < SIPKEEP_REFUSAL_EVENTS_MAX;
+	return all && events_left(&all->refusal_window_ns, &all->refusal_events, SIPKEEP_REFUSAL_EVENTS_MAX, now);
 }
 
 /* Emits what `refused` has over `reported`; cause and key describe it. */

@@ -46,6 +46,8 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 		keepalive_count(places->key.policy, failed);
 	}
 	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+	if (transport->direction == SIPKEEP_INBOUND)
+		contact_forget(tp);
 	if (live & (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_SETTLE))
 		recount(transport, tp, live);
 }
@@ -174,6 +176,8 @@ BPF_CALLED void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 
 	if (!state_is_ending(next))
 		return;
+	if (next == BPF_TCP_CLOSE && ctx->args[0] == BPF_TCP_SYN_SENT)
+		contact_missed(ctx, sk);
 	transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (transport && tp)
@@ -190,15 +194,18 @@ int on_sockops(struct bpf_sock_ops *ctx)
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
 		on_established(ctx, sk, SIPKEEP_INBOUND);
+		contact_reached(sk); /* of two sockets that connect() to each other: see on_established() */
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		on_established(ctx, sk, SIPKEEP_OUTBOUND);
+		contact_reached(sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		on_state(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
 		on_connecting(ctx, sk);
+		contact_dialled(ctx, sk);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		on_listen(ctx, sk);

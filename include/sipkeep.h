@@ -239,12 +239,17 @@ struct sipkeep_shared {
 	__u64 full_reported_ns; /* last `full` event */
 	__u64 refusal_window_ns; /* start of the second that refusal_events counts */
 	__u64 refusal_events;
-	__u64 pad[4];
+	__u64 stale_window_ns;	 /* the same for stale_contact events */
+	__u64 stale_events;
+	__u64 pad[2];
 };
 _Static_assert(sizeof(struct sipkeep_shared) == 64, "shared layout");
 
 /* `refused` events a second of the whole instance; what is over it is told by a later one. */
 #define SIPKEEP_REFUSAL_EVENTS_MAX 1000
+
+/* `stale_contact` events a second; more are counted only (a PBX with 2,490 stale subscriptions may try all at once). */
+#define SIPKEEP_STALE_EVENTS_MAX 4000
 
 /* Per CPU, of the whole instance. */
 struct sipkeep_stats {
@@ -255,6 +260,9 @@ struct sipkeep_stats {
 	__u64 reclaimed;       /* places taken back from handshakes that came to nothing */
 	__u64 aborts_lost;     /* clients refused at their final ACK that can't be told (ring full) */
 	__u64 overrun;	       /* connections established without a place of their own (see admit.bpf.c) */
+	__u64 stale_contacts;  /* far ends of closed inbound transports that a connect() failed to reach, each once */
+	__u64 stale_failures;  /* such connect()s */
+	__u64 stale_untold;    /* of these, over SIPKEEP_STALE_EVENTS_MAX a second */
 };
 
 /* ---- a transport's storage (sk_storage), written under the socket's lock ------------------------------------ */
@@ -290,6 +298,22 @@ struct sipkeep_transport {
 #define SIPKEEP_TRANSPORT_WATCHED (1U << 6)   /* without the state callback: watch.bpf.c sees its end */
 #define SIPKEEP_TRANSPORT_FOUND (SIPKEEP_TRANSPORT_ADOPTED | SIPKEEP_TRANSPORT_WATCHED) /* whatever counts it */
 _Static_assert(sizeof(struct sipkeep_transport) == 64, "transport layout");
+
+/* ---- contacts ----------------------------------------------------------------------------------------------- */
+
+/*
+ * The far end of an inbound transport that has closed, until a connection with it is up again. Where the PBX tries to
+ * connect() to one and fails, it holds a registration or a subscription whose contact is dead: `stale_contact`.
+ */
+struct sipkeep_contact_key {
+	struct sipkeep_addr addr;
+	__u16 port; /* host order */
+	__u16 pad0;
+	__u32 pad1;
+};
+_Static_assert(sizeof(struct sipkeep_contact_key) == 24, "contact key layout");
+
+#define SIPKEEP_MAX_CONTACTS 65536 /* the one that was looked up longest ago makes room */
 
 /* ---- listeners ----------------------------------------------------------------------------------------------- */
 
@@ -432,10 +456,18 @@ struct sipkeep_flush {
 	__u32 pad;
 };
 
+enum sipkeep_carry_kind {
+	SIPKEEP_CARRY_SOURCE,
+	SIPKEEP_CARRY_TOTALS,  /* policy and total, key.policy being whose */
+	SIPKEEP_CARRY_CONTACT, /* contact and failures */
+};
+
 /* What the programs of another layout counted, to be added. What isn't carried is 0. */
 struct sipkeep_carry {
-	__u64 totals; /* policy and total are to be added, key.policy being whose */
+	__u64 kind;
 	struct sipkeep_source_key key;
+	struct sipkeep_contact_key contact;
+	__u64 failures;
 	struct sipkeep_source source; /* its count and tag don't matter */
 	struct sipkeep_policy_count count;
 	struct sipkeep_policy_stats policy;

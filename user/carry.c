@@ -69,6 +69,45 @@ static int sources_carry(const struct datapath *old, const struct datapath *new,
 	return err;
 }
 
+/*
+ * Made in ours first, so that a connect() to one is known before the old programs go; what failed of it is added when
+ * they have. One that ours has no more was reached meanwhile.
+ */
+static int contacts_carry(const struct datapath *old, const struct datapath *new, int program, bool make)
+{
+	int fd = old->maps[DATAPATH_CONTACTS], err;
+	char key[64], next[64], value[64];
+	struct failure ignored;
+	struct convert c;
+	bool more;
+
+	if (fd < 0)
+		return 0; /* a version that knows of none */
+	more = !bpf_map_get_next_key(fd, NULL, next);
+	err = convert_open(fd, new->maps[DATAPATH_CONTACTS], &c, &ignored);
+	if (!err && (c.old_key_size > sizeof(key) || c.old_value_size > sizeof(value)))
+		err = -EOVERFLOW;
+	while (!err && more) {
+		struct sipkeep_carry carry = { .kind = SIPKEEP_CARRY_CONTACT };
+		const __u64 none = 0;
+
+		memcpy(key, next, c.old_key_size);
+		more = !bpf_map_get_next_key(fd, key, next);
+		if (bpf_map_lookup_elem(fd, key, value))
+			continue;
+		err = convert_key(&c, key, &carry.contact);
+		err = err ?: convert_value(&c, value, &carry.failures);
+		if (!err && make && bpf_map_update_elem(new->maps[DATAPATH_CONTACTS], &carry.contact, &none, BPF_NOEXIST))
+			err = errno == EEXIST ? 0 : -errno;
+		if (!err && !make && carry.failures)
+			err = add(program, &carry);
+		if (!err && !make)
+			bpf_map_delete_elem(fd, key); /* killed, and done once more: not a second time */
+	}
+	convert_close(&c);
+	return err;
+}
+
 /* Taken on: the next one that ends our work, should we be killed, finds nothing there. */
 static void element_clear(const struct datapath *old, enum datapath_map map, __u32 key)
 {
@@ -163,7 +202,7 @@ static int totals_carry(const struct datapath *old, const struct datapath *new, 
 	int err = 0;
 
 	for (__u32 id = 0; !err && id < SIPKEEP_MAX_POLICIES; id++) {
-		struct sipkeep_carry carry = { .totals = 1, .key.policy = (__u16)id };
+		struct sipkeep_carry carry = { .kind = SIPKEEP_CARRY_TOTALS, .key.policy = (__u16)id };
 
 		err = element_sum(old, new, DATAPATH_POLICY_STATS, id, (__u64 *)&carry.policy, sizeof(carry.policy) / 8);
 		err = err ?: value_read(old, new, DATAPATH_POLICY_COUNTS, id, &carry.count);
@@ -190,6 +229,7 @@ int carry_rates(const struct datapath *old, const struct datapath *new, struct f
 	if (program < 0)
 		return program;
 	err = sources_carry(old, new, program, true);
+	err = err ?: contacts_carry(old, new, program, true);
 	close(program);
 	return failed(err, failure);
 }
@@ -202,6 +242,7 @@ int carry_counters(const struct datapath *old, const struct datapath *new, bool 
 		return program;
 	err = totals_carry(old, new, program, read);
 	err = err ?: sources_carry(old, new, program, false);
+	err = err ?: contacts_carry(old, new, program, false);
 	close(program);
 	return failed(err, failure);
 }

@@ -5,7 +5,7 @@
 
 #include "datapath.h"
 
-/* What must be known before the old gates go: how much of its rate each source has used. */
+/* What must be known before the old gates go: how much of its rate each source has used, and which contacts there are. */
 int carry_rates(const struct datapath *old, const struct datapath *new, struct failure *failure);
 
 /*

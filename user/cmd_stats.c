@@ -74,7 +74,7 @@ static int stats_json(const struct stats_view *view)
 
 	for (int i = 0; i < view->count; i++)
 		json_array_append_new(policies, policy_json(&view->policies[i]));
-	return command_json(json_pack("{s:i, s:o, s:o, s:{s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "v", 1,
+	return command_json(json_pack("{s:i, s:o, s:o, s:{s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "v", 1,
 				      "policies", policies, "suggestions", suggestions_json(view), "events", "emitted", (json_int_t)totals->stats.emitted, "lost",
 				      (json_int_t)totals->lost, "sources", (json_int_t)totals->sources, "max_sources",
 				      (json_int_t)totals->max_sources, "map_full", (json_int_t)totals->stats.map_full,
@@ -82,7 +82,10 @@ static int stats_json(const struct stats_view *view)
 				      (json_int_t)totals->stats.deferred, "reclaimed",
 				      (json_int_t)totals->stats.reclaimed, "aborts_lost",
 				      (json_int_t)totals->stats.aborts_lost, "overrun",
-				      (json_int_t)totals->stats.overrun));
+				      (json_int_t)totals->stats.overrun, "stale_contacts", "remotes",
+				      (json_int_t)totals->stats.stale_contacts, "failures",
+				      (json_int_t)totals->stats.stale_failures, "untold",
+				      (json_int_t)totals->stats.stale_untold));
 }
 
 static void metric(const char *name, const char *type, const char *help)
@@ -171,6 +174,12 @@ static void stats_prometheus(const struct stats_view *view)
 	prometheus_one("deferred_total", "counter", "Final ACKs left to be sent again.", totals->stats.deferred);
 	prometheus_one("overrun_total", "counter", "Transports counted without having been asked for.",
 		       totals->stats.overrun);
+	prometheus_one("stale_contacts_total", "counter",
+		       "Far ends of closed inbound transports that a connect() failed to reach.", totals->stats.stale_contacts);
+	prometheus_one("stale_contact_failures_total", "counter", "Connects to such far ends that failed.",
+		       totals->stats.stale_failures);
+	prometheus_one("stale_contact_untold_total", "counter", "Of these, those without an event of their own.",
+		       totals->stats.stale_untold);
 }
 
 static void table_finding(const struct maps_policy *policy)
@@ -220,6 +229,9 @@ static void stats_table(const struct stats_view *view)
 	}
 	printf("events: %llu emitted, %llu lost; sources: %u of %u; full %llu times\n", totals->stats.emitted, totals->lost,
 	       totals->sources, totals->max_sources, totals->stats.map_full);
+	if (totals->stats.stale_failures)
+		printf("stale contacts: %llu; connects to them that failed: %llu, %llu of these without an event\n",
+		       totals->stats.stale_contacts, totals->stats.stale_failures, totals->stats.stale_untold);
 }
 
 int cmd_stats(struct command_context *context, const struct command *self, int argc, char **argv)
