@@ -151,13 +151,17 @@ int on_connect6(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* A socket that never got its SYN out takes its reservation with it. */
+/* A socket that never got its SYN out takes its reservation with it; a UDP listener goes without another callback. */
 SEC("cgroup/sock_release")
 int on_sock_release(struct bpf_sock *ctx)
 {
 	struct sipkeep_transport *transport = bpf_sk_storage_get(&transports, ctx, NULL, 0);
 
-	if (transport && transport->phase == SIPKEEP_PHASE_RESERVED)
+	if (!transport)
+		return 1;
+	if (transport->phase == SIPKEEP_PHASE_RESERVED)
 		reservation_undo(transport);
+	else if (transport->phase == SIPKEEP_PHASE_LISTENER && ctx->protocol == IPPROTO_UDP)
+		listener_down_udp(transport, bpf_get_netns_cookie(ctx));
 	return 1;
 }

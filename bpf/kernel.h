@@ -101,6 +101,10 @@ struct inet_sock {
 	__be16 inet_sport;
 } KERNEL_STRUCT;
 
+struct udp_sock {
+	struct inet_sock inet;
+} KERNEL_STRUCT;
+
 struct fastopen_queue {
 	int max_qlen;
 } KERNEL_STRUCT;
@@ -145,6 +149,11 @@ struct bpf_iter_meta {
 struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
+} KERNEL_STRUCT;
+
+struct bpf_iter__udp {
+	struct bpf_iter_meta *meta;
+	struct udp_sock *udp_sk;
 } KERNEL_STRUCT;
 
 #endif

@@ -55,4 +55,35 @@ BPF_CALLED void listener_emit(enum sipkeep_event event, struct tcp_sock *tp, __u
 	record_submit(record);
 }
 
+/* A UDP socket is no struct tcp_sock, and its address can't be read when it goes: its storage has it. */
+BPF_INLINE void listener_emit_udp(enum sipkeep_event event, const struct sipkeep_transport *transport, __u64 netns_cookie)
+{
+	struct sipkeep_record *record = record_begin(event);
+
+	if (!record)
+		return;
+	record->local = transport->source.addr;
+	record->local_port = bpf_ntohs(transport->source.port_be);
+	record->cookie = transport->cookie;
+	record->netns_cookie = netns_cookie;
+	record->direction = SIPKEEP_INBOUND;
+	record->flags = SIPKEEP_RECORD_UDP;
+	record_submit(record);
+}
+
+BPF_INLINE void listener_begin_udp(struct sipkeep_transport *transport, const struct sipkeep_addr *addr, __u32 port,
+				   __u64 cookie)
+{
+	transport->source.addr = *addr;
+	transport->source.port_be = bpf_htons(port);
+	transport->cookie = cookie;
+	transport->phase = SIPKEEP_PHASE_LISTENER;
+}
+
+BPF_INLINE void listener_down_udp(struct sipkeep_transport *transport, __u64 netns_cookie)
+{
+	transport->phase = SIPKEEP_PHASE_NONE;
+	listener_emit_udp(SIPKEEP_EVENT_LISTENER_DOWN, transport, netns_cookie);
+}
+
 #endif

@@ -176,6 +176,14 @@ BPF_GLOBAL bool listener_match(__u64 netns_cookie, const struct sipkeep_addr *lo
 	return bpf_map_lookup_elem(&listeners, &key) != NULL;
 }
 
+/* Does an inbound policy name this port? */
+BPF_INLINE bool port_is_named(__u32 live, __u32 port)
+{
+	__u32 exact = (live & SIPKEEP_LIVE_BANK) << 16 | port;
+
+	return bpf_map_lookup_elem(&guarded_ports, &exact);
+}
+
 BPF_INLINE bool port_is_guarded(__u32 live, __u32 port)
 {
 	__u32 any = (live & SIPKEEP_LIVE_BANK) << 16, exact = any | port;

@@ -269,7 +269,7 @@ struct sipkeep_stats {
 
 enum sipkeep_phase {
 	SIPKEEP_PHASE_NONE,
-	SIPKEEP_PHASE_LISTENER,
+	SIPKEEP_PHASE_LISTENER,	    /* TCP; UDP: `source` holds the local address and port */
 	SIPKEEP_PHASE_RESERVED,	    /* outbound: counted as reserved in connect4/6 */
 	SIPKEEP_PHASE_CONNECTING,   /* its SYN is out: the state callback will tell of its end */
 	SIPKEEP_PHASE_CONNECTED,

@@ -389,7 +389,7 @@ static int reconcile_run(struct reconcile *r)
 	err = watch_reconcile(r);
 	err = err ?: hooks_reconcile(r, ATTACHED_SOCKOPS, ATTACHED_FIRST_GATE);
 	if (!err && r->attached)
-		err = datapath_walk_all(r->datapath, "on_adopt", &r->namespaces, r->failure);
+		err = datapath_adopt_in(r->datapath, &r->namespaces, r->failure);
 	err = err ?: hooks_reconcile(r, ATTACHED_FIRST_GATE, ATTACHED_CGROUP_HOOKS);
 	for (size_t i = 0; i < r->wanted_count; i++)
 		if (r->wanted[i].hooks[0])
@@ -397,7 +397,7 @@ static int reconcile_run(struct reconcile *r)
 	err = err ?: sk_lookups_reconcile(r);
 	/* At last what came in between. */
 	if (!err && r->attached)
-		err = datapath_walk_all(r->datapath, "on_adopt", &r->namespaces, r->failure);
+		err = datapath_adopt_in(r->datapath, &r->namespaces, r->failure);
 	return err ?: leaving_detach(r);
 }
 

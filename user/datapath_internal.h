@@ -38,6 +38,9 @@ int datapath_walk(const struct datapath *datapath, const char *name, const struc
 int datapath_walk_all(const struct datapath *datapath, const char *name, const struct netns_set *set,
 		      struct failure *failure);
 
+/* datapath_adopt(), over these namespaces. */
+int datapath_adopt_in(const struct datapath *datapath, const struct netns_set *set, struct failure *failure);
+
 /* Takes the lock on datapath->dir; waits up to two seconds, then says who holds it (-EBUSY). */
 int datapath_lock(struct datapath *datapath, struct failure *failure);
 

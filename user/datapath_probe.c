@@ -28,6 +28,8 @@ static const struct feature features[] = {
 	{ "sk_storage in connect4/connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_sk_storage_get, true,
 	  "no outbound limits" },
 	{ "sock_release", BPF_PROG_TYPE_CGROUP_SOCK, 0, true, "no outbound limits" },
+	{ "post_bind4/post_bind6", BPF_PROG_TYPE_CGROUP_SOCK, BPF_FUNC_sk_storage_get, true,
+	  "no listener_up, no listener_down of UDP sockets" },
 	{ "setsockopt", BPF_PROG_TYPE_CGROUP_SOCKOPT, 0, true, "no keepalive_mode = \"enforce\"" },
 	{ "sk_lookup", BPF_PROG_TYPE_SK_LOOKUP, 0, true, "no RST at the SYN: refusals by drop" },
 	{ "syscall programs", BPF_PROG_TYPE_SYSCALL, 0, true, "no removal of idle sources" },
@@ -105,6 +107,9 @@ int datapath_probe(void (*each)(void *arg, const char *name, bool present, bool 
 	each(arg, "iterator over TCP sockets", btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT), true,
 	     "no adoption, no transports, no verify");
 	missing += !btf_has(btf, "bpf_iter__tcp", BTF_KIND_STRUCT);
+	each(arg, "iterator over UDP sockets", btf_has(btf, "bpf_iter__udp", BTF_KIND_STRUCT), true,
+	     "no listener_down of UDP sockets open at load");
+	missing += !btf_has(btf, "bpf_iter__udp", BTF_KIND_STRUCT);
 	numbered = !host_netns_cookie(&cookie, &ignored);
 	each(arg, "numbered network namespaces", numbered, true, "one namespace's listeners taken for another's");
 	missing += !numbered;

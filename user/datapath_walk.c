@@ -54,12 +54,12 @@ static int iterator_open(const struct datapath *datapath, const char *name, cons
 	err = walk.link < 0 ? walk.link : 0;
 	close(program);
 	if (err)
-		return failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
+		return failure_set(failure, err, "the iterator over sockets can't be started: %s", strerror(-err));
 	failure->text[0] = '\0';
 	err = netns_call(set, at, iterator_create, &walk, failure);
 	close(walk.link);
 	if (err && !failure->text[0])
-		failure_set(failure, err, "the iterator over TCP sockets can't be started: %s", strerror(-err));
+		failure_set(failure, err, "the iterator over sockets can't be started: %s", strerror(-err));
 	return err ? err : walk.fd;
 }
 
@@ -89,12 +89,19 @@ int datapath_walk_all(const struct datapath *datapath, const char *name, const s
 	return err;
 }
 
+int datapath_adopt_in(const struct datapath *datapath, const struct netns_set *set, struct failure *failure)
+{
+	int err = datapath_walk_all(datapath, "on_adopt", set, failure);
+
+	return err ?: datapath_walk_all(datapath, "on_adopt_udp", set, failure);
+}
+
 int datapath_adopt(const struct datapath *datapath, struct failure *failure)
 {
 	struct netns_set set CLEANUP_NETNS_SET = {};
 	int err = datapath_namespaces(datapath, &set, failure);
 
-	return err ?: datapath_walk_all(datapath, "on_adopt", &set, failure);
+	return err ?: datapath_adopt_in(datapath, &set, failure);
 }
 
 int datapath_list_in(const struct datapath *datapath, const struct netns_set *set, const struct netns *at,

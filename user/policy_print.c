@@ -183,7 +183,7 @@ static bool write_wedged_after(FILE *out, const struct policy *policy)
 {
 	if (policy->direction != SIPKEEP_OUTBOUND)
 		return false;
-	write_number(out, policy->kernel.wedged_after_ms / 1000.0);
+	literal_number(out, policy->kernel.wedged_after_ms / 1000.0);
 	return true;
 }
 

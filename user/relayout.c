@@ -207,7 +207,7 @@ static int links_take_over(const struct relayout *r)
 {
 	static const enum attached_hook order[] = { ATTACHED_INGRESS, ATTACHED_CONNECT4, ATTACHED_CONNECT6,
 						    ATTACHED_SK_LOOKUP, ATTACHED_SOCKOPS, ATTACHED_SOCK_RELEASE,
-						    ATTACHED_SETSOCKOPT };
+						    ATTACHED_SETSOCKOPT, ATTACHED_POST_BIND4, ATTACHED_POST_BIND6 };
 	struct attached_list links CLEANUP_ATTACHED = {};
 	int err = attached_read(&r->new, &links, r->failure);
 

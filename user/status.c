@@ -150,8 +150,9 @@ static int hooks_judge(struct view *view, const struct datapath *datapath, struc
 /* A verb that needs one says so itself; but a hook's is only needed when its cgroup comes back. */
 static void pins_judge(struct view *view, const struct datapath *datapath)
 {
-	static const char *const programs[] = { "adopt", "list", "sweep", "flush", "mode", "carry", "disown", "drain", "sockops", "sock_release",
-						"setsockopt", "ingress", "connect4", "connect6" };
+	static const char *const programs[] = { "adopt", "adopt_udp", "list", "sweep", "flush", "mode", "carry", "disown", "drain", "sockops",
+						"sock_release", "setsockopt", "post_bind4", "post_bind6", "ingress", "connect4",
+						"connect6" };
 
 	for (size_t i = 0; i < sizeof(programs) / sizeof(programs[0]); i++) {
 		struct failure failure;

@@ -215,7 +215,7 @@ in_service() {
 hooks() {
 	bpftool -j cgroup list "$CGROUP_DIR/service" 2>/dev/null | jq -r '.[]?.name' | sort | paste -sd ' '
 }
-HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
+HOOKS="on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops"
 
 # cgroup_pins_alive: links at the service's cgroup as it is now. Quicker than asking bpftool.
 cgroup_pins_alive() {
@@ -242,7 +242,7 @@ test_a_service_restarts() {
 		json_eq .cgroups "[\"$CGROUP/service\"]" eval 'sk status -j || true'
 		mkdir "$CGROUP_DIR/service"
 		start=${EPOCHREALTIME/./}
-		LIB_QUIET=yes wait_for 5 is 6 cgroup_pins_alive
+		LIB_QUIET=yes wait_for 5 is 8 cgroup_pins_alive
 		took=$((${EPOCHREALTIME/./} - start))
 		[[ $(hooks) == "$HOOKS" ]]
 		all+=($((took / 1000)))
@@ -287,7 +287,7 @@ test_what_was_open_before_is_adopted() {
 			bg_end "$READER"
 		else
 			exits 0 sk apply -c "$TMP/sipkeep.conf"
-			prints "~ cgroup $CGROUP/service: attached sockops, sock_release, setsockopt, ingress, connect4, connect6"
+			prints "~ cgroup $CGROUP/service: attached sockops, sock_release, setsockopt, post_bind4, post_bind6, ingress, connect4, connect6"
 			exits 0 sk apply -c "$TMP/sipkeep.conf"
 			prints "nothing to change"
 		fi
@@ -511,6 +511,8 @@ systemd_attaches() {
 		connect4 connect4
 		connect6 connect6
 		setsockopt setsockopt
+		post_bind4 post_bind4
+		post_bind6 post_bind6
 	PROGRAMS
 }
 
@@ -533,7 +535,7 @@ test_programs_that_systemd_attached() {
 		[[ $order == after ]] || run_start
 		wait_for 15 is "$HOOKS" hooks
 		well || die "$(<"$TMP/status")"
-		[[ $(grep -c "by another than sipkeep" "$TMP/status") == 5 ]] || die "$(<"$TMP/status")"
+		[[ $(grep -c "by another than sipkeep" "$TMP/status") == 7 ]] || die "$(<"$TMP/status")"
 		hold two --to 127.0.0.1:5060 --procs 1 --connects 3
 		is 1 got two served
 		is 2 got two refused
@@ -601,7 +603,7 @@ test_sockets_that_outlive_their_cgroup_are_counted_to_their_end() {
 	release some
 	nothing_left phones
 	# The old cgroup's links go when its last socket has.
-	wait_for 20 is 6 cgroup_pins
+	wait_for 20 is 8 cgroup_pins
 	bg_end "$READER"
 }
 

@@ -245,6 +245,8 @@ test_another_program_in_the_way() {
 		cgroup/setsockopt cgroup_setsockopt
 		cgroup/connect4 cgroup_inet4_connect
 		cgroup/connect6 cgroup_inet6_connect
+		cgroup/post_bind4 cgroup_inet4_post_bind
+		cgroup/post_bind6 cgroup_inet6_post_bind
 	HOOKS
 	sk load -c "$TMP/sipkeep.conf"
 	sk unload
@@ -364,7 +366,7 @@ test_leftovers_of_an_interrupted_load() {
 	exits 3 sk status
 	exits 3 sk transports
 	sk load -c "$TMP/sipkeep.conf"
-	[[ $(programs) == "on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops" ]] || die "$(programs)"
+	[[ $(programs) == "on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops" ]] || die "$(programs)"
 	serve pbx 127.0.0.1 5060
 	hold phones --to 127.0.0.1:5060 --procs 1 --connects 3
 	is 2 count pbx accepted
@@ -389,7 +391,7 @@ test_load_killed_at_any_point() {
 		elif ! sk status >/dev/null 2>&1; then
 			sk load -c "$TMP/sipkeep.conf" >/dev/null
 			sk status >/dev/null
-			[[ $(programs) == "on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops" ]] || die "$(programs)"
+			[[ $(programs) == "on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops" ]] || die "$(programs)"
 		fi
 	done
 	sk unload >/dev/null 2>&1 || true

@@ -2,7 +2,7 @@
 # faults.bash: callers that never rest, what is open by the kernel's own account, and all that an instance has in the
 # kernel. Sourced after e2e.bash and expect.bash by the tests of faults, and by those of tests/bench that take hours.
 
-HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
+HOOKS="on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops"
 
 # Sources of IPv6, one /64 each: bound without being configured one by one.
 # shellcheck disable=SC2034 # for those who source this

@@ -6,6 +6,7 @@
 . "$(dirname "$(realpath "$0")")/e2e.bash"
 
 PEER=$(dirname "$(realpath "$0")")/peer.pl
+UDP=$(dirname "$(realpath "$0")")/udp.pl
 
 phones() {
 	guard <<-CONFIG
@@ -46,6 +47,123 @@ test_a_killed_listener_is_told() {
 	wait_for 10 seen '.event == "listener_up" and .local == "127.0.0.1:5061"' 1
 	serve_end pbx KILL
 	wait_for 10 seen '.event == "listener_down" and .local == "127.0.0.1:5061"' 1
+}
+
+# udp NAME ADDR PORT [OPTION...]: a UDP socket of the PBX, until udp_end NAME.
+declare -A SOCKETS=()
+udp() {
+	bg in_cgroup perl "$UDP" "${@:2}" >"$TMP/udp-$1.out"
+	SOCKETS[$1]=$BG
+	wait_for 20 grep -q bound "$TMP/udp-$1.out"
+}
+
+udp_end() {
+	bg_end "${SOCKETS[$1]}" "${2:-TERM}" || true
+}
+
+# udp_told EVENT LOCAL COUNT
+udp_told() {
+	seen ".event == \"$1\" and .local == \"$2\" and .protocol == \"udp\"" "$3"
+}
+
+test_udp_listeners_are_told() {
+	local address signal
+	traffic_begin
+	phones ''
+	reader_start
+	for address in 127.0.0.1 0.0.0.0 ::1 ::; do
+		for signal in TERM KILL; do
+			: >"$TMP/events"
+			udp pbx "$address" 5060
+			udp media "$address" 5070 # not guarded
+			udp ephemeral "$address" 0
+			udp connected "$address" 0 --connect 5060
+			local at=$address:5060
+			[[ $address != *:* ]] || at="[$address]:5060"
+			wait_for 10 udp_told listener_up "$at" 1
+			seen '.event == "listener_down"' 0
+			udp_end media
+			udp_end ephemeral
+			udp_end connected
+			udp_end pbx "$signal"
+			wait_for 10 udp_told listener_down "$at" 1
+			seen '.event | startswith("listener")' 2
+			is 1 eval "events '.event | startswith(\"listener\")' | jq '[.[].id] | unique | length'"
+		done
+	done
+	# It is no TCP listener: nothing is refused there, nobody is told that it should be.
+	sk status >"$TMP/status" || die "$(<"$TMP/status")"
+}
+
+test_udp_listeners_that_share_a_port() {
+	traffic_begin
+	phones ''
+	reader_start
+	udp one 127.0.0.1 5060 --reuseport
+	udp two 127.0.0.1 5060 --reuseport
+	wait_for 10 udp_told listener_up 127.0.0.1:5060 2
+	udp_end one
+	wait_for 10 udp_told listener_down 127.0.0.1:5060 1
+	udp_end two
+	wait_for 10 udp_told listener_down 127.0.0.1:5060 2
+	is '[2,2]' eval "events '.event | startswith(\"listener\")' | jq -c 'group_by(.id) | map(length)'"
+}
+
+# Under a policy for any port, media streams' sockets would be listeners.
+test_udp_sockets_under_a_policy_for_any_port() {
+	traffic_begin
+	guard <<-CONFIG
+		policies = ( { name = "all"; direction = "inbound"; } );
+	CONFIG
+	reader_start
+	udp media 127.0.0.1 5070
+	udp_end media
+	serve pbx 127.0.0.1 5060
+	wait_for 10 seen '.event == "listener_up" and .protocol == "tcp"' 1
+	seen '.event | startswith("listener")' 1
+}
+
+test_an_adopted_udp_listener_is_told_of_its_end() {
+	local address at
+	traffic_begin
+	for address in 127.0.0.1 ::1; do
+		udp "pbx$address" "$address" 5060
+		udp "media$address" "$address" 5070
+		udp "connected$address" "$address" 5061 --connect 5070
+	done
+	bg perl "$UDP" 127.0.0.9 5060 >"$TMP/other.out" # not the PBX's
+	wait_for 20 grep -q bound "$TMP/other.out"
+	other=$BG
+	phones ''
+	reader_start
+	bg_end "$other" || true
+	for address in 127.0.0.1 ::1; do
+		at=$address:5060
+		[[ $address != *:* ]] || at="[$address]:5060"
+		udp_end "media$address"
+		udp_end "connected$address"
+		udp_end "pbx$address"
+		wait_for 10 udp_told listener_down "$at" 1
+	done
+	seen '.event | startswith("listener")' 2
+}
+
+# A port that is guarded from now on, and one that is so no more.
+test_udp_listeners_follow_the_policies() {
+	traffic_begin
+	phones ''
+	reader_start
+	udp pbx 127.0.0.1 5070
+	reconfigure <<-CONFIG
+		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5070 ]; } );
+	CONFIG
+	udp other 127.0.0.1 5060
+	udp_end pbx
+	wait_for 10 udp_told listener_down 127.0.0.1:5070 1
+	udp_end other
+	udp last 127.0.0.1 5070
+	wait_for 10 udp_told listener_up 127.0.0.1:5070 1
+	seen '.event | startswith("listener")' 2
 }
 
 adopted_listener_refuses() {

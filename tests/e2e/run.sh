@@ -43,7 +43,7 @@ stopped_by() {
 	head -n 1 "$TMP/$1.out" | grep -q "^instance $INSTANCE: loaded .* mode enforce"
 	grep -q "^  sockops .*$CGROUP" "$TMP/$1.out"
 	grep -q "^all well" "$TMP/$1.out"
-	[[ $(programs) == "on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops" ]]
+	[[ $(programs) == "on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops" ]]
 	bg_end "$RUN" "$1" || die "exit code $?"
 	grep -q "unloaded instance '$INSTANCE'" "$TMP/$1.err"
 	nothing_loaded

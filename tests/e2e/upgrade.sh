@@ -12,7 +12,7 @@ here=$(dirname "$(realpath "$0")")
 THIS=$SIPKEEP
 OTHER=$(dirname "$SIPKEEP")/other/sipkeep # another version, of the same layout of the maps
 NEXT=$(dirname "$SIPKEEP")/next/sipkeep # another layout
-HOOKS="on_connect4 on_connect6 on_ingress on_setsockopt on_sock_release on_sockops"
+HOOKS="on_connect4 on_connect6 on_ingress on_post_bind4 on_post_bind6 on_setsockopt on_sock_release on_sockops"
 
 phones() {
 	echo "policies = ( { name = \"phones\"; direction = \"inbound\"; local_ports = [ 5060 ]; ${1:-} } );"
@@ -82,8 +82,8 @@ test_programs_are_replaced_and_all_is_kept() {
 	upgraded "$OTHER"
 	json_eq '[.changed, .recounted, .to]' '[true,false,"0.2.0-other"]' cat "$TMP/upgrade"
 	after=$(program_ids)
-	[[ $(jq -s 'add | length' <<<"$after") == 7 ]]
-	jq -es --argjson before "$(jq -s add <<<"$before")" 'add - $before | length == 7' <<<"$after" >/dev/null ||
+	[[ $(jq -s 'add | length' <<<"$after") == 9 ]]
+	jq -es --argjson before "$(jq -s add <<<"$before")" 'add - $before | length == 9' <<<"$after" >/dev/null ||
 		die "before: $before; after: $after"
 	[[ $(programs) == "$HOOKS" ]]
 	[[ $(pins) == "$pins" ]] || die "pins: $(diff <(echo "$pins") <(pins))"

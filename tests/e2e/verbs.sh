@@ -165,7 +165,7 @@ test_json_shapes() {
 	exits 0 sk status -j
 	jq -e '.v == 1 and .ok and .mode == "enforce" and .degraded == []' "$TMP/out" >/dev/null
 	jq -e --arg cgroup "$CGROUP" '.cgroups == [$cgroup] and ([.attached[].hook] | sort) ==
-		["connect4","connect6","ingress","setsockopt","sk_lookup","sock_release","sockops"]' "$TMP/out" >/dev/null
+		["connect4","connect6","ingress","post_bind4","post_bind6","setsockopt","sk_lookup","sock_release","sockops"]' "$TMP/out" >/dev/null
 
 	exits 0 sk events
 	jq -se 'length == 4 and all(.v == 1) and [.[].seq] == [1,2,3,4] and
