@@ -1,0 +1,91 @@
+#!/bin/bash
+# diagnose.sh: what the diagnosis makes of real sockets. Its rules and their limits are in tests/unit/test_diagnose.c.
+# shellcheck source=../lib/lib.sh
+. "$(dirname "$(realpath "$0")")/../lib/lib.sh"
+# shellcheck source=e2e.bash
+. "$(dirname "$(realpath "$0")")/e2e.bash"
+
+# reloader ADDR PORT: a server that listens anew for each line it reads: "keep" what was accepted, or close "all" of it,
+# once the listener is closed.
+reloader() {
+	cat >"$TMP/reloader.pl" <<-'PERL'
+		use strict; use warnings; use IO::Select; use IO::Socket::IP;
+		my ($addr, $port) = @ARGV;
+		$| = 1;
+		sub listener { IO::Socket::IP->new(LocalHost => $addr, LocalPort => $port, Listen => 100, ReuseAddr => 1) or die $@ }
+		my ($listener, @accepted, $byte, $order) = (listener());
+		print "listening\n";
+		while (1) {
+			for my $ready (IO::Select->new($listener, \*STDIN)->can_read()) {
+				if ($ready == $listener) {
+					my $client = $listener->accept();
+					syswrite $client, $byte if sysread $client, $byte, 1;
+					push @accepted, $client;
+				} else {
+					exit 0 unless sysread STDIN, $order, 100;
+					close $listener;
+					@accepted = () if $order =~ /all/;
+					$listener = listener();
+				}
+			}
+		}
+	PERL
+	exec perl "$TMP/reloader.pl" "$@"
+}
+
+restarts() {
+	is "$1" eval "events '.event == \"listener_restart\"' | jq length"
+}
+
+gone() {
+	is "$1" eval "events '.event == \"destroyed\"' | jq length"
+}
+
+# reloads ADDR: three transports are open at the first restart, and go with the second.
+reloads() {
+	local address=$1 to=$1
+	[[ $address != *:* ]] || to="[$address]"
+	traffic_begin
+	guard <<-CONFIG
+		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ 5060, 5070 ]; } );
+	CONFIG
+	reader_start
+	mkfifo "$TMP/orders"
+	exec {orders}<>"$TMP/orders" # waits for no other end
+	bg in_cgroup reloader "$address" 5060 <"$TMP/orders" >"$TMP/reloader"
+	wait_for 20 grep -q listening "$TMP/reloader"
+	serve other "$address" 5070
+	hold phones --to "$to:5060" --procs 1 --connects 3
+	hold others --to "$to:5070" --procs 1 --connects 2
+	echo keep >&"$orders"
+	wait_for 20 restarts 1
+	echo all >&"$orders"
+	wait_for 20 restarts 2
+	release phones
+	release others
+	wait_for 20 gone 5
+	reader_stop
+	jq -es --arg local "$to:5060" 'map(select(.event == "listener_restart")) |
+		all(.[]; .local == $local and .protocol == "tcp" and .open == 3 and .gap_ms >= 0 and .gap_ms <= 2000)' \
+		"$TMP/events" >/dev/null || die "$(events '.event == "listener_restart"')"
+	# Each tells of the listener_up before it.
+	jq -es '. as $all | to_entries | map(select(.value.event == "listener_restart")) |
+		all(.[]; $all[.key - 1] as $up | $up.event == "listener_up" and $up.id == .value.id and $up.seq + 1 == .value.seq)' \
+		"$TMP/events" >/dev/null || die "$(<"$TMP/events")"
+	jq -es 'map(select(.event == "disconnected" or .event == "destroyed")) | group_by(.id) |
+		all(.[]; .[0].cause == (if .[0].local | endswith(":5060") then "listener_restart" else null end) and
+			.[1].cause == .[0].cause) and length == 5' "$TMP/events" >/dev/null ||
+		die "$(events '.event == "disconnected" or .event == "destroyed"')"
+}
+
+test_a_reload_over_ipv4() {
+	reloads 127.0.0.1
+}
+
+test_a_reload_over_ipv6() {
+	reloads ::1
+}
+
+test_a_reload_on_all_addresses() {
+	reloads ::
+}
