@@ -76,15 +76,40 @@ static json_t *policy_to_json(const struct policy *policy)
 	return object;
 }
 
+/* A path is bytes, JSON is UTF-8. */
+static json_t *text_to_json(const char *path)
+{
+	json_t *text = path ? json_string(path) : NULL;
+
+	return text ? text : json_null();
+}
+
 static json_t *cgroups_to_json(const struct policy_set *set)
 {
 	json_t *array = json_array();
 
-	for (size_t i = 0; i < set->cgroup_count; i++) {
-		json_t *path = json_string(set->cgroups[i]);
+	for (size_t i = 0; i < set->cgroup_count; i++)
+		json_array_append_new(array, text_to_json(set->cgroups[i]));
+	return array;
+}
 
-		/* A cgroup's name is bytes, JSON is UTF-8. */
-		json_array_append_new(array, path ? path : json_null());
+/* null: the sink doesn't have it, or the path is standard output. */
+static json_t *sinks_to_json(const struct outlets *outlets)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < outlets->sink_count; i++) {
+		const struct outlet_sink *sink = &outlets->sinks[i];
+		bool rotated = sink->type == OUTLET_JSONL && sink->path;
+		char mode[16];
+
+		snprintf(mode, sizeof(mode), "%04o", sink->mode);
+		json_array_append_new(array, json_pack("{s:s, s:o, s:o, s:o, s:o}", "type", outlet_sink_type(sink->type),
+						       "path", text_to_json(sink->path), "max_size",
+						       rotated ? json_integer((json_int_t)sink->max_size) : json_null(),
+						       "max_total",
+						       rotated ? json_integer((json_int_t)sink->max_total) : json_null(),
+						       "mode", sink->type == OUTLET_SOCKET ? json_string(mode) : json_null()));
 	}
 	return array;
 }
@@ -130,11 +155,12 @@ static int print_json(const struct policy_set *set)
 
 	for (size_t i = 0; i < set->policy_count; i++)
 		json_array_append_new(policies, policy_to_json(&set->policies[i]));
-	document = json_pack("{s:i, s:b, s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:I}", "v", 1, "ok", 1, "cgroups",
+	document = json_pack("{s:i, s:b, s:o, s:s, s:s, s:I, s:o, s:o, s:o, s:I, s:o}", "v", 1, "ok", 1, "cgroups",
 			     cgroups_to_json(set), "mode", set->observe ? "observe" : "enforce", "on_full",
 			     set->on_full_refuse ? "refuse" : "admit", "max_sources", (json_int_t)set->max_sources,
 			     "policies", policies, "exempt", prefixes_to_json(set->exempt, set->exempt_count), "actions",
-			     actions_to_json(&set->outlets), "max_actions", (json_int_t)set->outlets.max_actions);
+			     actions_to_json(&set->outlets), "max_actions", (json_int_t)set->outlets.max_actions, "sinks",
+			     sinks_to_json(&set->outlets));
 	if (document)
 		err = json_dumpf(document, stdout, JSON_COMPACT) || putchar('\n') == EOF;
 	json_decref(document);

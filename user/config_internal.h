@@ -6,6 +6,7 @@
  *   config_setting.c  one setting -> one checked value
  *   config_policy.c   one group of `policies` -> struct policy
  *   config_action.c   `actions` -> struct outlet_action
+ *   config_sink.c     the groups of `sinks` -> struct outlet_sink
  *   config_top.c      the top level, and what holds between policies
  *   config.c          the file and its text; the list of errors
  */
@@ -110,5 +111,13 @@ void config_max_actions_read(struct config_reader *reader, const config_setting_
 
 /* What holds between actions and policies, once both are read. */
 void config_actions_check(struct config_reader *reader, const config_setting_t *root, const struct policy_set *set);
+
+/* ---- config_sink.c ---- */
+
+/* Reads `sinks` into *outlets, whose owner frees what is there even after an error. */
+void config_sinks_read(struct config_reader *reader, const config_setting_t *setting, struct outlets *outlets);
+
+extern const struct config_key config_sink_keys[];
+extern const size_t config_sink_key_count;
 
 #endif

@@ -258,6 +258,11 @@ static void read_policies(struct config_reader *reader, const config_setting_t *
 	check_rule_count(reader, line, set);
 }
 
+static void read_sinks(struct config_reader *reader, const config_setting_t *setting, void *arg)
+{
+	config_sinks_read(reader, setting, &((struct policy_set *)arg)->outlets);
+}
+
 const struct config_key config_top_keys[] = {
 	{ "cgroups", read_cgroups, CONFIG_KEY_BOTH },
 	{ "mode", read_mode, CONFIG_KEY_BOTH },
@@ -265,7 +270,7 @@ const struct config_key config_top_keys[] = {
 	{ "max_sources", read_max_sources, CONFIG_KEY_BOTH },
 	{ "policies", read_policies, CONFIG_KEY_BOTH },
 	{ "exempt", read_exempt, CONFIG_KEY_BOTH },
-	{ "sinks", NULL, CONFIG_KEY_BOTH },
+	{ "sinks", read_sinks, CONFIG_KEY_BOTH },
 	{ "actions", config_actions_read, CONFIG_KEY_BOTH },
 	{ "max_actions", config_max_actions_read, CONFIG_KEY_BOTH },
 };

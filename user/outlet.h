@@ -13,6 +13,8 @@
 
 #define OUTLET_SINKS_MAX 8
 #define OUTLET_ACTIONS_MAX 64
+#define OUTLET_ROTATED_MAX 1000 /* files that max_total can be spread over: FILE.1 ... FILE.1000 */
+#define OUTLET_SOCKET_PATH_MAX 107 /* the kernel's struct sockaddr_un */
 
 enum outlet_sink_type {
 	OUTLET_JSONL,	 /* lines into a file */
@@ -24,7 +26,7 @@ enum outlet_sink_type {
 struct outlet_sink {
 	enum outlet_sink_type type;
 	int line;	    /* in the config */
-	char *path;	    /* jsonl: the file, NULL: stdout; socket: its address in the file system */
+	char *path;	    /* absolute; jsonl: the file, NULL: stdout; socket: its address in the file system */
 	__u64 max_size;	    /* jsonl: bytes at which the file is rotated; 0: never */
 	__u64 max_total;    /* jsonl: bytes that it and the rotated ones may have together; 0 without max_size */
 	__u32 mode;	    /* socket: permissions */
@@ -66,6 +68,12 @@ void outlet_actions_print(const struct outlets *outlets, FILE *out);
 int outlet_action_copy(const struct outlet_action *action, struct outlet_action *ret_copy);
 bool outlet_action_equal(const struct outlet_action *a, const struct outlet_action *b);
 void outlet_action_free(struct outlet_action *action);
+
+/* The config's word for it. */
+const char *outlet_sink_type(enum outlet_sink_type type);
+
+/* Prints `sinks = ( ... );` as config_parse() reads it; nothing where there are none. */
+void outlet_sinks_print(const struct outlets *outlets, FILE *out);
 
 /* Frees what they own and zeroes them. */
 void outlets_free(struct outlets *outlets);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -75,11 +77,47 @@ int output_error(const struct output *output)
 	return output->error;
 }
 
-int output_write(struct output *output, struct output_mark *ret_mark)
+/* Where the line begins that is to be written next, or was begun. */
+static size_t line_start(const struct output *output)
+{
+	return output->line_first ? output->lines[output->line_first - 1].end : 0;
+}
+
+size_t output_rewind(struct output *output)
+{
+	size_t part = output->written - line_start(output);
+
+	output->written -= part;
+	return part;
+}
+
+void output_redirect(struct output *output, int fd)
+{
+	output->fd = fd;
+}
+
+/* How far to write: the end of the last line that fits. */
+static size_t end_within(const struct output *output, __u64 room)
+{
+	size_t end = output->written;
+
+	if (output->length - output->written <= room)
+		return output->length;
+	for (size_t i = output->line_first; i < output->line_count; i++) {
+		bool begun = i == output->line_first && output->written > line_start(output);
+
+		if (!begun && output->lines[i].end - output->written > room)
+			break;
+		end = output->lines[i].end;
+	}
+	return end;
+}
+
+static void write_until(struct output *output, size_t end)
 {
 	output->error = 0;
-	while (output->written < output->length) {
-		ssize_t wrote = write(output->fd, output->text + output->written, output->length - output->written);
+	while (output->written < end) {
+		ssize_t wrote = write(output->fd, output->text + output->written, end - output->written);
 
 		if (wrote < 0 && errno == EINTR)
 			continue;
@@ -89,6 +127,11 @@ int output_write(struct output *output, struct output_mark *ret_mark)
 		}
 		output->written += (size_t)wrote;
 	}
+}
+
+int output_write_within(struct output *output, __u64 room, struct output_mark *ret_mark)
+{
+	write_until(output, end_within(output, room));
 	for (; output->line_first < output->line_count && output->lines[output->line_first].end <= output->written;
 	     output->line_first++)
 		*ret_mark = output->lines[output->line_first].mark;
@@ -98,10 +141,17 @@ int output_write(struct output *output, struct output_mark *ret_mark)
 		return 0;
 	}
 	switch (output->error) {
+	case 0:
+		return 1;
 	case ENOSPC:
 	case EDQUOT:
 	case EAGAIN:
 		return -EAGAIN;
 	}
 	return -output->error;
+}
+
+int output_write(struct output *output, struct output_mark *ret_mark)
+{
+	return output_write_within(output, UINT64_MAX, ret_mark);
 }

@@ -40,6 +40,15 @@ size_t output_waiting(const struct output *output);
  */
 int output_write(struct output *output, struct output_mark *ret_mark);
 
+/* The same, of whole lines at most `room` bytes, and the rest of one that was begun: 1 when the next doesn't fit. */
+int output_write_within(struct output *output, __u64 room, struct output_mark *ret_mark);
+
+/* A line that is written in part will be written anew, from its first byte. Returns the length of that part. */
+size_t output_rewind(struct output *output);
+
+/* What waits goes to this descriptor. */
+void output_redirect(struct output *output, int fd);
+
 /* The errno that made lines wait; 0: none waits. */
 int output_error(const struct output *output);
 

@@ -282,6 +282,7 @@ void policy_print(const struct policy_set *set, FILE *out)
 	fputs(");\nexempt = ", out);
 	write_prefixes(out, set->exempt, set->exempt_count);
 	fputs(";\n", out);
+	outlet_sinks_print(&set->outlets, out);
 	outlet_actions_print(&set->outlets, out);
 }
 

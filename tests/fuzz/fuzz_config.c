@@ -3,7 +3,7 @@
  * fuzz_config.c: any text is either refused with a reason or makes a set that prints as the same set.
  *
  *   clang -g -fsanitize=fuzzer,address,undefined -Iinclude -Iuser tests/fuzz/fuzz_config.c user/config.c \
- *	user/config_[pst]*.c user/policy*.c -lconfig -lm -o fuzz_config   (config_report.c is not needed)
+ *	user/config_[pst]*.c user/policy*.c user/outlet*.c -lconfig -lm -o fuzz_config   (no config_report.c)
  *   ./fuzz_config -dict=tests/fuzz/config.dict -max_len=2000 CORPUS
  */
 #include <stdint.h>

@@ -440,9 +440,7 @@ static void unknown_keys(void **state)
 	wrong_at_top("Mode = \"observe\";", "did you mean 'mode'?");
 	wrong_at_top("something_else = 3;", "unknown key 'something_else'");
 	wrong_at_top("tcp_keepalive = true;", "'tcp_keepalive' belongs in a policy");
-	wrong_at_top("sinks = ( { type = \"jsonl\"; } );", "'sinks' is not built in this version; remove it");
-	/* Nothing to suggest: it isn't built. */
-	wrong_at_top("sink = ( );", "unknown key 'sink'");
+	wrong_at_top("sink = ( );", "unknown key 'sink'; did you mean 'sinks'?");
 	wrong_inbound("mode = \"observe\";", "'mode' belongs at the top level");
 	wrong_inbound("tcp_keepalives = true;", "did you mean 'tcp_keepalive'?");
 	wrong_inbound("tcp_keepinterval = 3;", "did you mean 'tcp_keepintvl'?");
@@ -762,7 +760,7 @@ static void all_errors_in_the_order_of_lines(void **state)
 	       { 1, "'mode' must be" }, { 2, "host bits are set" }, { 5, "'tcp_keepidle' must be" },
 	       { 5, "'tcp_keepidle' says how to probe" }, { 6, "'tcp_keepcnt' says how to probe" },
 	       { 7, "'wedged_after' is for outbound policies only" }, { 9, "the name \"a\" is taken" }, { 9, "matches as well as" },
-	       { 10, "'remote_ports' is for outbound" }, { 12, "'sinks' is not built" },
+	       { 10, "'remote_ports' is for outbound" }, { 12, "'sinks' must have 1 to 8 sinks, not 0" },
 	       { 13, "did you mean 'max_sources'?" });
 }
 
