@@ -145,6 +145,7 @@ int output_write_within(struct output *output, __u64 room, struct output_mark *r
 		return 1;
 	case ENOSPC:
 	case EDQUOT:
+	case EFBIG:
 	case EAGAIN:
 		return -EAGAIN;
 	}
