@@ -179,7 +179,7 @@ static void a_cut_line_is_ended(void **state)
 	assert_int_equal(sink_write(sink, &mark), 0);
 	sink_close(sink);
 	text = content(path);
-	assert_memory_equal(text, "{\"v\":1,\"ts\n{\"v\":1,\"seq\":0000", 30);
+	assert_memory_equal(text, "{\"v\":1,\"ts\n{\"v\":1,\"seq\":0000", 28);
 	assert_int_equal(strlen(text), 111);
 	free(text);
 }
