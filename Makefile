@@ -197,6 +197,7 @@ install: all ## install to DESTDIR, PREFIX (default /usr/local); an existing con
 	$(say) INSTALL $(DESTDIR)$(LIBEXECDIR)
 	$(Q)$(INSTALL) -d -m 0755 $(DESTDIR)$(LIBEXECDIR)
 	$(Q)$(INSTALL) -m 0755 deploy/actions/*.sh $(DESTDIR)$(LIBEXECDIR)
+	$(Q)$(INSTALL) -m 0644 deploy/logrotate/sipkeep $(DESTDIR)$(DOCDIR)/logrotate
 	$(Q)if [ -e $(DESTDIR)$(CONFDIR)/sipkeep.conf ]; then \
 		echo "  kept    $(DESTDIR)$(CONFDIR)/sipkeep.conf (the sample is in $(DOCDIR))"; \
 	else \

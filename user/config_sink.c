@@ -151,8 +151,8 @@ static void read_max_total(struct config_reader *reader, const config_setting_t 
 
 	state->total_right = get_size(reader, setting, &state->sink->max_total);
 	if (state->total_right && (state->sink->max_total < 2 * SIZE_MIN || state->sink->max_total > TOTAL_MAX)) {
-		config_error_add(reader, line_of(setting), "'max_total' must be from %llu bytes (\"128K\") to \"1024T\"",
-				 2 * SIZE_MIN);
+		config_error_add(reader, line_of(setting),
+				 "'max_total' must be from %llu bytes (\"128K\") to \"1024T\"", 2 * SIZE_MIN);
 		state->total_right = false;
 	}
 }
@@ -174,20 +174,15 @@ static void read_mode(struct config_reader *reader, const config_setting_t *sett
 }
 
 const struct config_key config_sink_keys[] = {
-	{ "type", read_type, CONFIG_KEY_BOTH },
-	{ "path", read_path, CONFIG_KEY_BOTH },
-	{ "max_size", read_max_size, CONFIG_KEY_BOTH },
-	{ "max_total", read_max_total, CONFIG_KEY_BOTH },
+	{ "type", read_type, CONFIG_KEY_BOTH },		{ "path", read_path, CONFIG_KEY_BOTH },
+	{ "max_size", read_max_size, CONFIG_KEY_BOTH }, { "max_total", read_max_total, CONFIG_KEY_BOTH },
 	{ "mode", read_mode, CONFIG_KEY_BOTH },
 };
 const size_t config_sink_key_count = sizeof(config_sink_keys) / sizeof(config_sink_keys[0]);
 
 /* By key: the types that have it. */
 static const unsigned int types_of[] = {
-	(1U << OUTLET_SINK_MAX) - 1,
-	1U << OUTLET_JSONL | 1U << OUTLET_SOCKET,
-	1U << OUTLET_JSONL,
-	1U << OUTLET_JSONL,
+	(1U << OUTLET_SINK_MAX) - 1, 1U << OUTLET_JSONL | 1U << OUTLET_SOCKET, 1U << OUTLET_JSONL, 1U << OUTLET_JSONL,
 	1U << OUTLET_SOCKET,
 };
 _Static_assert(sizeof(types_of) / sizeof(types_of[0]) == sizeof(config_sink_keys) / sizeof(config_sink_keys[0]),
@@ -302,17 +297,18 @@ static void check_pair(struct config_reader *reader, const struct outlet_sink *f
 	if (pathless && later->type == OUTLET_JOURNALD)
 		config_error_add(reader, later->line, "the sink in line %d is the journal already", first->line);
 	else if (pathless && later->type == OUTLET_JSONL)
-		config_error_add(reader, later->line, "the sink in line %d is standard output already; give one a 'path'",
-				 first->line);
+		config_error_add(reader, later->line,
+				 "the sink in line %d is standard output already; give one a 'path'", first->line);
 	else if (first->path && later->path && strcmp(first->path, later->path) == 0)
 		config_error_add(reader, later->line, "the sink in line %d has the path \"%s\" already", first->line,
 				 config_quote(later->path, quoted));
 	else if (first->path && later->path &&
 		 (is_rotated_name(first, later->path) || is_rotated_name(later, first->path)))
-		config_error_add(reader, later->line,
-				 "its path and that of the sink in line %d differ by a number only: rotating the one would "
-				 "replace the other; rename one",
-				 first->line);
+		config_error_add(
+			reader, later->line,
+			"its path and that of the sink in line %d differ by a number only: rotating the one would "
+			"replace the other; rename one",
+			first->line);
 }
 
 void config_sinks_read(struct config_reader *reader, const config_setting_t *setting, struct outlets *outlets)
@@ -327,9 +323,10 @@ void config_sinks_read(struct config_reader *reader, const config_setting_t *set
 	}
 	len = config_setting_length(setting);
 	if (len < 1 || len > OUTLET_SINKS_MAX) {
-		config_error_add(reader, line_of(setting),
-				 "'sinks' must have 1 to %d sinks, not %d; left out, it is JSON lines on standard output",
-				 OUTLET_SINKS_MAX, len);
+		config_error_add(
+			reader, line_of(setting),
+			"'sinks' must have 1 to %d sinks, not %d; left out, it is JSON lines on standard output",
+			OUTLET_SINKS_MAX, len);
 		return;
 	}
 	outlets->sinks = calloc((size_t)len, sizeof(*outlets->sinks));
@@ -342,7 +339,8 @@ void config_sinks_read(struct config_reader *reader, const config_setting_t *set
 		size_t at = outlets->sink_count;
 
 		if (!config_setting_is_group(group)) {
-			config_error_add(reader, line_of(group), "'sinks' wants groups, as in { type = \"journald\"; }");
+			config_error_add(reader, line_of(group),
+					 "'sinks' wants groups, as in { type = \"journald\"; }");
 			continue;
 		}
 		right[at] = sink_read(reader, group, &outlets->sinks[at]);

@@ -54,8 +54,9 @@ static int check_owner(const struct walk *walk, const char *name, const struct s
 {
 	if (is_ours(st))
 		return 0;
-	return failure_set(failure, -EPERM, "%s/%s belongs to user %u, who could lead sipkeep to any file; chown root it",
-			   walk->done, name, st->st_uid);
+	return failure_set(failure, -EPERM,
+			   "%s/%s belongs to user %u, who could lead sipkeep to any file; chown root it", walk->done,
+			   name, st->st_uid);
 }
 
 /* Where we are. The last one holds the file. */
@@ -68,10 +69,11 @@ static int check_here(const struct walk *walk, bool last, struct failure *failur
 		return failure_set(failure, -errno, "%s can't be examined: %s", name, strerror(errno));
 	/* A group's right to write in one on the way is an administrator's choice: /var/log has it on some systems. */
 	if ((st.st_mode & S_IWOTH && (last || !(st.st_mode & S_ISVTX))) || (last && st.st_mode & S_IWGRP))
-		return failure_set(failure, -EPERM,
-				   "the directory %s may be written by others (mode %04o), who could prepare the file; chmod "
-				   "go-w it or take one that is root's alone",
-				   name, st.st_mode & 07777);
+		return failure_set(
+			failure, -EPERM,
+			"the directory %s may be written by others (mode %04o), who could prepare the file; chmod "
+			"go-w it or take one that is root's alone",
+			name, st.st_mode & 07777);
 	return 0;
 }
 
@@ -125,8 +127,8 @@ static int walk_down(struct walk *walk, struct failure *failure)
 		if (S_ISLNK(st.st_mode))
 			err = follow_link(walk, name, failure);
 		else
-			err = step_into(walk, openat(walk->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), name,
-					failure);
+			err = step_into(walk, openat(walk->fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+					name, failure);
 	}
 	return err ? err : check_here(walk, true, failure);
 }

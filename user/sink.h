@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * sink.h: where lines go. A sink either *holds* (a file, stdout: what it can't write waits in it, and then in the
- * kernel's ring) or *drops* (the socket's readers, each its own; journald): then it counts what it dropped and tells that
- * reader.
+ * kernel's ring) or *drops* (the socket's readers, each its own; journald): then it counts what it dropped and tells
+ * that reader.
  */
 #ifndef SIPKEEP_SINK_H
 #define SIPKEEP_SINK_H
@@ -36,8 +36,8 @@ int sink_put(struct sink *sink, const struct event *event, const char *line, siz
 
 /*
  * Writes what waits. A sink that holds sets *ret_mark to that of the last line that is out, when one is, and returns
- * -EAGAIN while lines wait (sink_error() is the errno why), another -errno when they can never be written; one that drops
- * leaves *ret_mark alone and returns 0.
+ * -EAGAIN while lines wait (sink_error() is the errno why), another -errno when they can never be written; one that
+ * drops leaves *ret_mark alone and returns 0.
  */
 int sink_write(struct sink *sink, struct output_mark *ret_mark);
 int sink_error(const struct sink *sink);
@@ -48,8 +48,10 @@ bool sink_holds(const struct sink *sink);
 /* Bytes that wait in a sink that holds. */
 size_t sink_waiting(const struct sink *sink);
 
-/* Opens its file anew (SIGUSR1, after logrotate has moved it); what waits goes into the new one. On error, the old one
- * goes on. */
+/*
+ * Opens its file anew (SIGUSR1, after logrotate has moved it); what waits goes into the new one. On error, the old one
+ * goes on.
+ */
 int sink_reopen(struct sink *sink, struct failure *failure);
 
 /* A descriptor to be watched for EPOLLIN, then call sink_ready(); -1: none. */

@@ -82,7 +82,7 @@ static void add_line(struct sink_entry *entry, json_t *line)
 	json_t *value;
 	char name[64];
 
-	json_object_foreach (line, key, value)
+	json_object_foreach(line, key, value)
 		if (strcmp(key, "v") != 0 && field_name(key, name))
 			add_value(entry, name, value);
 }
@@ -134,8 +134,11 @@ static void say_disconnected(const json_t *line, char *text)
 
 	snprintf(text, SENTENCE_LEN, "%s disconnected%s%s: %s after %.1f s, the last %.1f s without a byte%s%s",
 		 transport_of(line, transport, sizeof(transport)), closer ? ", closed by " : "",
-		 !closer ? "" : strcmp(closer, "local") == 0 ? "us" : "the remote", text_of(line, "reason"),
-		 seconds_of(line, "age_ms"), seconds_of(line, "idle_ms"), cause ? "; the cause is " : "", cause ? cause : "");
+		 !closer		      ? "" :
+		 strcmp(closer, "local") == 0 ? "us" :
+						"the remote",
+		 text_of(line, "reason"), seconds_of(line, "age_ms"), seconds_of(line, "idle_ms"),
+		 cause ? "; the cause is " : "", cause ? cause : "");
 }
 
 static void say_destroyed(const json_t *line, char *text)
@@ -162,7 +165,8 @@ static void say_listener_up(const json_t *line, char *text)
 
 static void say_listener_down(const json_t *line, char *text)
 {
-	snprintf(text, SENTENCE_LEN, "The listener on %s %s is down", text_of(line, "protocol"), text_of(line, "local"));
+	snprintf(text, SENTENCE_LEN, "The listener on %s %s is down", text_of(line, "protocol"),
+		 text_of(line, "local"));
 }
 
 static void say_listener_restart(const json_t *line, char *text)
@@ -181,12 +185,14 @@ static void say_mode(const json_t *line, char *text)
 {
 	const char *until = json_string_value(json_object_get(line, "until"));
 
-	snprintf(text, SENTENCE_LEN, "The mode is %s%s%s", text_of(line, "mode"), until ? " until " : "", until ? until : "");
+	snprintf(text, SENTENCE_LEN, "The mode is %s%s%s", text_of(line, "mode"), until ? " until " : "",
+		 until ? until : "");
 }
 
 static void say_stale_contact(const json_t *line, char *text)
 {
-	snprintf(text, SENTENCE_LEN, "connect() to %s, the far end of a transport that is closed, failed: %s (%lld so far)",
+	snprintf(text, SENTENCE_LEN,
+		 "connect() to %s, the far end of a transport that is closed, failed: %s (%lld so far)",
 		 text_of(line, "remote"), text_of(line, "error"), number_of(line, "count"));
 }
 
@@ -205,7 +211,7 @@ static void say_wedged(const json_t *line, char *text)
 
 static void say_action(const json_t *line, char *text)
 {
-	snprintf(text, SENTENCE_LEN, "The action %s for %s: %s", text_of(line, "command"), text_of(line, "on"),
+	snprintf(text, SENTENCE_LEN, "The action %s for %s: %s", text_of(line, "command"), text_of(line, "for"),
 		 text_of(line, "outcome"));
 }
 
@@ -274,7 +280,8 @@ void sink_entry_make(struct sink_entry *entry, const char *instance, const char 
 void sink_entry_lost(struct sink_entry *entry, const char *instance, __u64 count)
 {
 	begin(entry, instance);
-	add(entry, "MESSAGE=The journal took nothing for a while: %llu events are not in it; other sinks have them", count);
+	add(entry, "MESSAGE=The journal took nothing for a while: %llu events are not in it; other sinks have them",
+	    count);
 	add(entry, "MESSAGE_ID=%s", SINK_ID_JOURNAL_LOST);
 	add(entry, "PRIORITY=%d", LOG_WARNING);
 	add(entry, "SIPKEEP_EVENT=journal_lost");

@@ -128,8 +128,8 @@ static __u64 line_begin(const struct feed *feed, __u64 number)
 }
 
 /*
- * To the oldest line that is there, when the reader's next one is gone, behind one that says how many it has lost. That is
- * told by their numbers, as a line may be missing because there was no memory for it.
+ * To the oldest line that is there, when the reader's next one is gone, behind one that says how many it has lost. That
+ * is told by their numbers, as a line may be missing because there was no memory for it.
  */
 static void skip_lost(struct feed *feed, struct feed_reader *reader)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * sink_feed.h: the lines of the last moments, kept once for all readers, and how far each is with them. A reader that is
- * so slow that its next line is gone loses that and what else is gone by then, and is told with a `lost` line of its own.
- * However many there are and whatever they do, it takes no more than FEED_BYTES and FEED_LINES.
+ * sink_feed.h: the lines of the last moments, kept once for all readers, and how far each is with them. A reader so slow
+ * that its next line is gone loses that and what else is gone by then, and is told with a `lost` line of its own. However many there are and whatever they do, it takes no more than FEED_BYTES and FEED_LINES.
  */
 #ifndef SIPKEEP_SINK_FEED_H
 #define SIPKEEP_SINK_FEED_H
@@ -27,8 +26,8 @@ struct feed *feed_new(void); /* NULL: out of memory */
 void feed_free(struct feed *feed);
 
 /*
- * Takes a line (EVENTS_LINE_MAX at most, newline included) that covers the numbers first_seq to seq: more than one for a
- * `lost` line. Keeps it when somebody has joined. 0, -EMSGSIZE, or -ENOMEM: the readers are told that they lost it.
+ * Takes a line (EVENTS_LINE_MAX at most, newline included) that covers the numbers first_seq to seq: more than one for
+ * a `lost` line. Keeps it when somebody has joined. 0, -EMSGSIZE, or -ENOMEM: the readers are told that they lost it.
  */
 int feed_put(struct feed *feed, const char *line, size_t length, __u64 first_seq, __u64 seq);
 

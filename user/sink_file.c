@@ -23,7 +23,7 @@ struct sink_file {
 	struct sink sink;
 	struct sink_file *next; /* of `opened` */
 	struct output *output;
-	char *path; /* NULL: standard output */
+	char *path;	  /* NULL: standard output */
 	const char *name; /* in path */
 	__u64 max_size, max_total;
 	int directory;
@@ -51,7 +51,7 @@ static int file_create(int directory, const char *name)
 	return fd;
 }
 
-/* A file that a sink of ours has, whose config is about to be replaced, is shared with it: the same lock, the same end. */
+/* A file of a sink of ours, whose config is about to be replaced, is shared with it: the same lock, the same end. */
 static bool share_own(int *fd, const struct stat *st)
 {
 	for (const struct sink_file *file = opened; file; file = file->next) {
@@ -73,10 +73,12 @@ static bool share_own(int *fd, const struct stat *st)
 static int file_check(int *fd, const struct stat *st, struct failure *failure)
 {
 	if (!S_ISREG(st->st_mode))
-		return failure_set(failure, -EINVAL, "is no regular file; name one, or leave 'path' out for standard output");
+		return failure_set(failure, -EINVAL,
+				   "is no regular file; name one, or leave 'path' out for standard output");
 	/* Where two rotate, lines are lost. */
 	if (flock(*fd, LOCK_EX | LOCK_NB) && !share_own(fd, st))
-		return failure_set(failure, -EBUSY, "another process writes this file; give each instance one of its own");
+		return failure_set(failure, -EBUSY,
+				   "another process writes this file; give each instance one of its own");
 	return 0;
 }
 
@@ -88,8 +90,9 @@ static int file_open(struct sink_file *file, int directory, struct failure *fail
 	char last = '\n';
 
 	if (fd < 0)
-		return failure_set(failure, -errno, "can't be opened: %s", errno == ELOOP ?
-				   "it is a symbolic link; name the file that it leads to" : strerror(errno));
+		return failure_set(failure, -errno, "can't be opened: %s",
+				   errno == ELOOP ? "it is a symbolic link; name the file that it leads to" :
+						    strerror(errno));
 	if (fstat(fd, &st))
 		err = failure_set(failure, -errno, "can't be examined: %s", strerror(errno));
 	err = err ? err : file_check(&fd, &st, failure);
@@ -131,7 +134,8 @@ static bool rotated_size(const struct sink_file *file, unsigned int number, __u6
 	char name[NAME_MAX + 1];
 	struct stat st;
 
-	if (fstatat(file->directory, rotated_name(file, number, name), &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+	if (fstatat(file->directory, rotated_name(file, number, name), &st, AT_SYMLINK_NOFOLLOW) ||
+	    !S_ISREG(st.st_mode))
 		return false;
 	*ret_size = (__u64)st.st_size;
 	return true;

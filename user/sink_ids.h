@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * sink_ids.h: MESSAGE_ID of the journal's entries, one for each kind of event: `journalctl MESSAGE_ID=...`. Drawn at random
- * once; never to change, never to be used for another kind. They are in README.md, too.
+ * sink_ids.h: MESSAGE_ID of the journal's entries, one for each kind of event: `journalctl MESSAGE_ID=...`. Drawn at
+ * random once; never to change, never to be used for another kind. They are in README.md, too.
  */
 #ifndef SIPKEEP_SINK_IDS_H
 #define SIPKEEP_SINK_IDS_H

@@ -15,11 +15,11 @@
 #include "sink_internal.h"
 
 #define READERS_MAX 64
-#define LISTENER READERS_MAX /* in epoll's data, where a reader has its number */
+#define LISTENER READERS_MAX	  /* in epoll's data, where a reader has its number */
 #define PUT_BYTES_MAX (64U << 10) /* taken in a row; then the readers get theirs */
 
 struct reader {
-	int fd; /* -1: none */
+	int fd;	    /* -1: none */
 	bool waits; /* for room in its socket */
 	struct feed_reader feed;
 };
@@ -61,7 +61,8 @@ static void reader_send(struct sink_socket *sock, struct reader *reader)
 	if (!err || waits) {
 		err = 0;
 		if (waits != reader->waits)
-			err = watch(sock, EPOLL_CTL_MOD, reader->fd, waits ? EPOLLOUT : 0, (__u64)(reader - sock->readers));
+			err = watch(sock, EPOLL_CTL_MOD, reader->fd, waits ? EPOLLOUT : 0,
+				    (__u64)(reader - sock->readers));
 		reader->waits = waits;
 	}
 	if (err)
@@ -232,7 +233,8 @@ static int path_clear(const struct sockaddr_un *address, struct failure *failure
 	if (lstat(address->sun_path, &st))
 		return errno == ENOENT ? 0 : failure_set(failure, -errno, "can't be examined: %s", strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
-		return failure_set(failure, -EEXIST, "there is a file of this name that is no socket; remove or rename it");
+		return failure_set(failure, -EEXIST,
+				   "there is a file of this name that is no socket; remove or rename it");
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return failure_set(failure, -errno, "no socket can be had: %s", strerror(errno));

@@ -15,8 +15,8 @@ char *subscribe_path(const char *instance, char *path);
 int subscribe_open(const char *instance, int *ret_fd, struct failure *failure);
 
 /*
- * Copies whole lines from fd to `out` until SIGINT or SIGTERM, which must be blocked: 0. -ENOTCONN: the other end is gone,
- * all it sent is copied; -EPIPE: nobody reads `out` any more; another -errno: `out` can't be written, or the other end
+ * Copies whole lines from fd to `out` until SIGINT or SIGTERM, which must be blocked: 0. -ENOTCONN: the other end is
+ * gone, all it sent is copied; -EPIPE: nobody reads `out` any more; another -errno: `out` can't be written, or the other end
  * refused us. All with *failure set.
  */
 int subscribe_copy(int fd, int out, struct failure *failure);

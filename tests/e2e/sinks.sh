@@ -184,6 +184,7 @@ test_reload() {
 
 # reader NAME: what comes goes to NAME.lines; a file NAME.wait makes it read nothing until that is gone.
 reader() {
+	# shellcheck disable=SC2016 # Perl's variables
 	bg perl -e '
 		use Socket;
 		my ($path, $out, $wait) = @ARGV;

@@ -115,10 +115,11 @@ static void each_type(void **state)
 	const struct outlet_sink *sink;
 
 	(void)state;
-	parse_right("{ type = \"jsonl\"; path = \"/var/log//sipkeep/e\\\"v\\\\.jsonl\"; max_size = 104857600; "
-		    "max_total = \"10G\"; },\n{ type = \"journald\"; },\n"
-		    "{ type = \"socket\"; path = \"/run/sipkeep/events.sock\"; mode = \"0666\"; }, { type = \"jsonl\"; }",
-		    &set);
+	parse_right(
+		"{ type = \"jsonl\"; path = \"/var/log//sipkeep/e\\\"v\\\\.jsonl\"; max_size = 104857600; "
+		"max_total = \"10G\"; },\n{ type = \"journald\"; },\n"
+		"{ type = \"socket\"; path = \"/run/sipkeep/events.sock\"; mode = \"0666\"; }, { type = \"jsonl\"; }",
+		&set);
 	assert_int_equal(set.outlets.sink_count, 4);
 	sink = &set.outlets.sinks[0];
 	assert_int_equal(sink->type, OUTLET_JSONL);
@@ -216,7 +217,8 @@ static void paths(void **state)
 	char text[8192];
 
 	(void)state;
-	wrong_key("jsonl", "path = \"events.jsonl\";", "'path': \"events.jsonl\" must be absolute: it has to begin with '/'");
+	wrong_key("jsonl", "path = \"events.jsonl\";",
+		  "'path': \"events.jsonl\" must be absolute: it has to begin with '/'");
 	wrong_key("jsonl", "path = \"\";", "must be absolute");
 	wrong_key("jsonl", "path = \"/var/log/\";", "\"/var/log/\" names a directory; add a file's name");
 	wrong_key("jsonl", "path = \"/\";", "names a directory");
@@ -244,12 +246,14 @@ static void wrong_sizes(void **state)
 	wrong_file("max_size = \"-1M\";", "\"-1M\" isn't");
 	wrong_file("max_size = \"9999999999999999999\";", "isn't");
 	/* libconfig would make 0 of the first. */
-	wrong_file("max_size = 4294967296;", "'max_size' is too large for a number here; write it as a string, as in \"4G\"");
+	wrong_file("max_size = 4294967296;",
+		   "'max_size' is too large for a number here; write it as a string, as in \"4G\"");
 	wrong_file("max_total = 2147483647;", "'max_total' is too large for a number here");
 	wrong_file("max_total = 0;", "'max_total' must be from 131072 bytes (\"128K\") to \"1024T\"");
 	wrong_file("max_total = \"1025T\";", "'max_total' must be from");
 	wrong_file("max_total = \"999999999999999999T\";", "'max_total' must be from");
-	wrong_file("max_size = \"1M\"; max_total = \"1M\";", "'max_total' (1048576) must be 2 to 1000 times 'max_size' (1048576)");
+	wrong_file("max_size = \"1M\"; max_total = \"1M\";",
+		   "'max_total' (1048576) must be 2 to 1000 times 'max_size' (1048576)");
 	wrong_file("max_size = \"1M\"; max_total = \"1001M\";", "must be 2 to 1000 times");
 	wrong_file("max_size = \"1000T\";", "must be 2 to 1000 times");
 }
@@ -259,7 +263,8 @@ static void rotation_off_and_a_cap(void **state)
 	(void)state;
 	wrong("( { type = \"jsonl\"; path = \"/x\"; max_size = 0;\nmax_total = \"1G\"; } )", 3,
 	      "'max_total' is kept by removing rotated files, and 'max_size' is 0: never rotated (line 2)");
-	wrong_key("jsonl", "max_size = 65536;", "'max_size' is for files, and this sink is standard output; give it a 'path'");
+	wrong_key("jsonl", "max_size = 65536;",
+		  "'max_size' is for files, and this sink is standard output; give it a 'path'");
 	wrong_key("jsonl", "path = \"-\"; max_total = 655360;", "'max_total' is for files");
 }
 
@@ -277,7 +282,8 @@ static void modes(void **state)
 static void two_of_one(void **state)
 {
 	(void)state;
-	wrong("( { type = \"journald\"; },\n{ type = \"journald\"; } )", 3, "the sink in line 2 is the journal already");
+	wrong("( { type = \"journald\"; },\n{ type = \"journald\"; } )", 3,
+	      "the sink in line 2 is the journal already");
 	wrong("( { type = \"jsonl\"; },\n{ type = \"jsonl\"; path = \"-\"; } )", 3,
 	      "the sink in line 2 is standard output already; give one a 'path'");
 	wrong("( { type = \"jsonl\"; path = \"/a/b\"; },\n{ type = \"socket\"; path = \"/a//b\"; } )", 3,
@@ -291,10 +297,10 @@ static void two_of_one(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(none),	  cmocka_unit_test(each_type),	 cmocka_unit_test(sizes),
-		cmocka_unit_test(the_list), cmocka_unit_test(the_type),	 cmocka_unit_test(keys),
-		cmocka_unit_test(paths),  cmocka_unit_test(wrong_sizes), cmocka_unit_test(rotation_off_and_a_cap),
-		cmocka_unit_test(modes),  cmocka_unit_test(two_of_one),
+		cmocka_unit_test(none),	    cmocka_unit_test(each_type),   cmocka_unit_test(sizes),
+		cmocka_unit_test(the_list), cmocka_unit_test(the_type),	   cmocka_unit_test(keys),
+		cmocka_unit_test(paths),    cmocka_unit_test(wrong_sizes), cmocka_unit_test(rotation_off_and_a_cap),
+		cmocka_unit_test(modes),    cmocka_unit_test(two_of_one),
 	};
 
 	return cmocka_run_group_tests_name("config_sink", tests, NULL, NULL);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@
 #include "sink_entry.h"
 #include "sink_feed.h"
 #include "sink_ids.h"
+#include "subscribe.h"
 
 static char directory[64], path[96], other[128];
 static __u64 seq;
@@ -699,6 +701,102 @@ static void the_place_of_the_socket(void **state)
 	assert_int_equal(size_of(path), 0);
 }
 
+/* ---- the other end ---------------------------------------------------------------------------------------------- */
+
+/* subscribe_copy() of a connection, in a process of its own; what it copies can be read from *ret_out. */
+static pid_t copy_elsewhere(int fd, int *ret_out)
+{
+	int ends[2];
+	pid_t pid;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	fflush(NULL);
+	pid = fork();
+	if (!pid) {
+		struct failure failure = { "" };
+		sigset_t stops;
+		int err;
+
+		sigemptyset(&stops);
+		sigaddset(&stops, SIGTERM);
+		sigprocmask(SIG_BLOCK, &stops, NULL);
+		signal(SIGPIPE, SIG_IGN);
+		/* The sink's ends of the connections aren't ours. */
+		for (int i = 3; i < 256; i++)
+			if (i != fd && i != ends[1])
+				close(i);
+		err = subscribe_copy(fd, ends[1], &failure);
+		_exit(!err ? 0 : err == -ENOTCONN ? 1 : err == -EBUSY ? 2 : err == -EPIPE ? 3 : 4);
+	}
+	close(ends[1]);
+	close(fd);
+	*ret_out = ends[0];
+	return pid;
+}
+
+static int end_of(pid_t pid)
+{
+	int status;
+
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void a_subscriber_copies_until_it_is_stopped(void **state)
+{
+	struct sink *sink = open_right(listening());
+	struct got got = { .next = 1 };
+	struct output_mark mark;
+	int out;
+	pid_t pid = copy_elsewhere(join(sink), &out);
+
+	(void)state;
+	for (int i = 0; i < 100; i++)
+		put(sink);
+	sink_write(sink, &mark);
+	while (got.next <= 100) {
+		char text[101] = "";
+		ssize_t length = read(out, text, 100);
+
+		assert_int_equal(length, 100);
+		got_line(&got, text);
+	}
+	kill(pid, SIGTERM);
+	assert_int_equal(end_of(pid), 0);
+	close(out);
+	/* `run` ends. */
+	pid = copy_elsewhere(join(sink), &out);
+	sink_close(sink);
+	assert_int_equal(end_of(pid), 1);
+	close(out);
+}
+
+static void a_subscriber_that_is_refused_or_unheard(void **state)
+{
+	struct sink *sink = open_right(listening());
+	struct output_mark mark;
+	int fds[64], out;
+	pid_t pid;
+
+	(void)state;
+	for (int i = 0; i < 64; i++)
+		fds[i] = join(sink);
+	pid = copy_elsewhere(join(sink), &out);
+	assert_int_equal(end_of(pid), 2);
+	close(out);
+	for (int i = 0; i < 64; i++)
+		close(fds[i]);
+	sink_ready(sink);
+	/* Nobody reads what it writes. */
+	pid = copy_elsewhere(join(sink), &out);
+	close(out);
+	put(sink);
+	sink_write(sink, &mark);
+	assert_int_equal(end_of(pid), 3);
+	sink_close(sink);
+}
+
 /* ---- entries of the journal ------------------------------------------------------------------------------------- */
 
 static const char *field(const struct sink_entry *entry, const char *name)
@@ -727,8 +825,9 @@ static void an_entry(void **state)
 		"\"remote\":\"203.0.113.5:5061\",\"reason\":\"peer_fin\",\"closed_by\":\"remote\",\"age_ms\":812004,"
 		"\"idle_ms\":33018,\"bytes_in\":9120,\"bytes_out\":8800,\"srtt_us\":18210,\"retransmits\":0,\"cause\":null}\n";
 	static const char *const expected[][2] = {
-		{ "MESSAGE", "carrier: 192.0.2.1:40112 > 203.0.113.5:5061 disconnected, closed by the remote: peer_fin after "
-			     "812.0 s, the last 33.0 s without a byte" },
+		{ "MESSAGE",
+		  "carrier: 192.0.2.1:40112 > 203.0.113.5:5061 disconnected, closed by the remote: peer_fin after "
+		  "812.0 s, the last 33.0 s without a byte" },
 		{ "MESSAGE_ID", SINK_ID_DISCONNECTED },
 		{ "PRIORITY", "6" },
 		{ "SYSLOG_IDENTIFIER", "sipkeep" },
@@ -824,6 +923,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_lost_line_that_is_lost, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_sixty_fifth_is_told_why, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(the_place_of_the_socket, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_subscriber_copies_until_it_is_stopped, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_subscriber_that_is_refused_or_unheard, set_up, tear_down),
 		cmocka_unit_test(an_entry),
 		cmocka_unit_test(every_kind_of_entry),
 		cmocka_unit_test(entries_that_matter),
