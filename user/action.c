@@ -46,6 +46,8 @@ static int on_starter(sd_event_source *source, void *arg)
 	for (__u32 i = 0; i < actions->max_running; i++)
 		if (actions->running >= actions->max_running || !start_one(actions))
 			return 0;
+	if (!actions->max_running) /* `events -f`: there are none */
+		return 0;
 	return sd_event_source_set_enabled(actions->starter, SD_EVENT_ONESHOT);
 }
 
