@@ -89,3 +89,55 @@ test_a_reload_over_ipv6() {
 test_a_reload_on_all_addresses() {
 	reloads ::
 }
+
+# caller ADDR: connects for each line it reads, and closes nothing of its own until its input ends. What listens there, in
+# another process, closes each connection at once.
+caller() {
+	exec perl -MIO::Socket::IP -e '$| = 1; my @open;
+		while (<STDIN>) { push @open, IO::Socket::IP->new(PeerHost => $ARGV[0], PeerPort => 5061) or die $@; print "connected\n" }' "$1"
+}
+
+closer() {
+	exec perl -MIO::Socket::IP -e '$| = 1;
+		my $l = IO::Socket::IP->new(LocalHost => $ARGV[0], LocalPort => 5061, Listen => 100, ReuseAddr => 1) or die $@;
+		print "listening\n"; while (my $c = $l->accept()) { close $c }' "$1"
+}
+
+wedged() {
+	is "$1" eval "events '.event == \"wedged\"' | jq length"
+}
+
+# wedges ADDR: two connections, each left in CLOSE_WAIT; their ends come when the caller ends.
+wedges() {
+	traffic_begin
+	guard <<-CONFIG
+		policies = ( { name = "carrier"; direction = "outbound"; remote_ports = [ 5061 ]; wedged_after = 0.3; } );
+	CONFIG
+	reader_start
+	mkfifo "$TMP/orders"
+	exec {orders}<>"$TMP/orders"
+	bg closer "$1" >"$TMP/closer"
+	wait_for 20 grep -q listening "$TMP/closer"
+	bg in_cgroup caller "$1" <"$TMP/orders" >"$TMP/caller"
+	local caller=$BG
+	echo >&"$orders"
+	wait_for 20 wedged 1
+	echo >&"$orders"
+	wait_for 20 wedged 2
+	bg_end "$caller" || true
+	wait_for 20 gone 2
+	reader_stop
+	jq -es '[.[] | select(.policy == "carrier")] | group_by(.id) | length == 2 and
+		all(.[]; map(.event) == ["connected", "disconnected", "wedged", "destroyed"] and .[2].reason == "peer_fin" and
+			.[2].age_ms >= .[1].age_ms + 300 and all(.[1:][]; .cause == null))' "$TMP/events" >/dev/null ||
+		die "$(<"$TMP/events")"
+	jq -es '[.[].seq] == [range(1; length + 1)]' "$TMP/events" >/dev/null || die "$(<"$TMP/events")"
+}
+
+test_wedged_over_ipv4() {
+	wedges 127.0.0.1
+}
+
+test_wedged_over_ipv6() {
+	wedges ::1
+}
