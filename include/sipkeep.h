@@ -489,11 +489,11 @@ struct sipkeep_meta {
 	__u32 cgroup_count;
 	__u32 path_count;
 	__u32 missing;	    /* SIPKEEP_MISSING_* */
-	__u64 delivered;    /* records whose lines are written: with what is lost and made, the last `seq` */
+	__u64 delivered;    /* records whose lines are written: with what is lost and derived, the last `seq` */
 	__u64 dropped;	    /* records a reader took from the ring and died with, or could not write: lost, too */
 	__u64 taken_before; /* records that were taken from the rings of earlier layouts: see `upgrade` */
 	__u64 lost_told;    /* lost records already told by `lost` events */
-	__u64 made;	    /* lines that are of no record (`wedged`, `action`, ...): they count in `seq`, too */
+	__u64 derived;	    /* lines that are of no record (`wedged`, `action`, ...): they count in `seq`, too */
 	char version[SIPKEEP_VERSION_LEN]; /* whose programs run */
 };
 

@@ -189,7 +189,7 @@ static int sequence_carry(const struct datapath *old, const struct datapath *new
 	}
 	if (!err) {
 		meta->dropped = before.dropped;
-		meta->made = before.made;
+		meta->derived = before.derived;
 		meta->taken_before = meta->delivered + meta->dropped;
 	}
 	if (meta)

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 #include "command.h"
 #include "follow.h"
 #include "stream.h"
+#include "subscribe.h"
 
 static void tell(void *arg, const char *what, const char *why)
 {
@@ -11,14 +13,31 @@ static void tell(void *arg, const char *what, const char *why)
 	command_error("%s%s", what, why);
 }
 
+/* Those that `run` takes meanwhile. -ENOENT or -ECONNREFUSED: it isn't `run` that takes them. */
+static int events_subscribe(const struct command_context *context, struct failure *failure)
+{
+	struct failure why;
+	int fd, err = subscribe_open(context->instance, &fd, &why);
+
+	if (err)
+		return err;
+	err = subscribe_copy(fd, STDOUT_FILENO, failure);
+	close(fd);
+	return err == -ENOTCONN ? -ESTALE : err;
+}
+
 /* Until a signal ends it. */
 static int events_follow(const struct command_context *context, const struct datapath *datapath, struct failure *failure)
 {
 	static const struct follow_calls calls = { .tell = tell };
 	static const struct outlets plain;
+	const struct follow_options options = { .instance = context->instance, .outlets = &plain, .calls = &calls };
 	struct follow *follow;
-	int err = follow_new(context->instance, &plain, &calls, NULL, false, &follow, failure);
+	int err = datapath_is_read(datapath) ? events_subscribe(context, failure) : -ENOENT;
 
+	if (err != -ENOENT && err != -ECONNREFUSED)
+		return err;
+	err = follow_new(&options, &follow, failure);
 	if (err)
 		return err;
 	err = follow_run(follow, datapath, failure);
@@ -30,8 +49,9 @@ static int events_follow(const struct command_context *context, const struct dat
 static int events_take(const struct command_context *context, const struct datapath *datapath, struct failure *failure)
 {
 	static const struct outlets plain;
+	const struct stream_options options = { .instance = context->instance, .outlets = &plain };
 	struct stream *stream;
-	int err = stream_new(context->instance, &plain, NULL, &stream, failure);
+	int err = stream_new(&options, &stream, failure);
 
 	if (err)
 		return err;

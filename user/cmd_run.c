@@ -120,9 +120,11 @@ static int run_begin(struct run *run)
 {
 	static const struct follow_calls calls = {
 		.tell = run_tell, .reload = run_reload, .tick = run_tick, .listener = run_listener };
+	const struct follow_options options = {
+		.instance = run->context->instance, .outlets = run->outlets, .calls = &calls, .arg = run, .service = true };
 	struct failure failure;
 
-	if (follow_new(run->context->instance, run->outlets, &calls, run, true, &run->follow, &failure))
+	if (follow_new(&options, &run->follow, &failure))
 		return command_fail(run->context, &failure, SIPKEEP_EXIT_FAILED);
 	return SIPKEEP_EXIT_DONE;
 }

@@ -74,9 +74,9 @@ static int stats_json(const struct stats_view *view)
 
 	for (int i = 0; i < view->count; i++)
 		json_array_append_new(policies, policy_json(&view->policies[i]));
-	return command_json(json_pack("{s:i, s:o, s:o, s:{s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "v", 1,
+	return command_json(json_pack("{s:i, s:o, s:o, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}}", "v", 1,
 				      "policies", policies, "suggestions", suggestions_json(view), "events", "emitted", (json_int_t)totals->stats.emitted, "lost",
-				      (json_int_t)totals->lost, "sources", (json_int_t)totals->sources, "max_sources",
+				      (json_int_t)totals->lost, "derived", (json_int_t)totals->derived, "sources", (json_int_t)totals->sources, "max_sources",
 				      (json_int_t)totals->max_sources, "map_full", (json_int_t)totals->stats.map_full,
 				      "storage_failed", (json_int_t)totals->stats.storage_failed, "deferred",
 				      (json_int_t)totals->stats.deferred, "reclaimed",
@@ -165,6 +165,7 @@ static void stats_prometheus(const struct stats_view *view)
 	prometheus_policies(view);
 	prometheus_findings(view);
 	prometheus_one("events_emitted_total", "counter", "Events, delivered or lost.", totals->stats.emitted);
+	prometheus_one("events_derived_total", "counter", "Events that run made of others, such as wedged.", totals->derived);
 	prometheus_one("events_lost_total", "counter", "Events that found no room in the ring.", totals->lost);
 	prometheus_one("sources", "gauge", "Sources tracked.", totals->sources);
 	prometheus_one("sources_max", "gauge", "Sources that can be tracked.", totals->max_sources);

@@ -18,7 +18,7 @@ struct follow {
 	const struct datapath *datapath;
 	const struct follow_calls *calls;
 	void *arg;
-	bool notify, ready;
+	bool service, ready;
 	bool waiting; /* lines can't be written */
 	int end;      /* why this run of the loop ends: 0 or -errno */
 	sd_event_source *timer, *ring, *aborts;
@@ -110,7 +110,7 @@ static int on_reopen(sd_event_source *source, const struct signalfd_siginfo *inf
 
 	(void)source;
 	(void)info;
-	stream_reopen(follow->stream, follow->calls->tell, follow->arg);
+	stream_reopen(follow->stream);
 	return 0;
 }
 
@@ -127,30 +127,33 @@ static int signals_add(struct follow *follow)
 	return err;
 }
 
-int follow_new(const char *instance, const struct outlets *outlets, const struct follow_calls *calls, void *arg, bool notify,
-	       struct follow **ret_follow, struct failure *failure)
+int follow_new(const struct follow_options *options, struct follow **ret_follow, struct failure *failure)
 {
 	struct follow *follow = calloc(1, sizeof(*follow));
+	struct stream_options stream = {
+		.instance = options->instance, .outlets = options->outlets, .subscribers = options->service,
+		.tell = options->calls->tell, .arg = options->arg };
 	int err;
 
 	if (!follow)
 		return failure_set(failure, -ENOMEM, "out of memory");
-	follow->calls = calls;
-	follow->arg = arg;
-	follow->notify = notify;
+	follow->calls = options->calls;
+	follow->arg = options->arg;
+	follow->service = options->service;
 	err = sd_event_new(&follow->loop);
 	if (err >= 0)
 		err = signals_add(follow);
+	stream.loop = follow->loop;
 	if (err < 0)
 		failure_set(failure, err, "no event loop can be had: %s", strerror(-err));
 	else
-		err = stream_new(instance, outlets, follow->loop, &follow->stream, failure);
+		err = stream_new(&stream, &follow->stream, failure);
 	if (err < 0) {
 		follow_free(follow);
 		return err;
 	}
-	if (calls->listener)
-		stream_on_listener(follow->stream, calls->listener, arg);
+	if (follow->calls->listener)
+		stream_on_listener(follow->stream, follow->calls->listener, follow->arg);
 	*ret_follow = follow;
 	return 0;
 }
@@ -217,7 +220,7 @@ int follow_run(struct follow *follow, const struct datapath *datapath, struct fa
 	if (err)
 		return err;
 	follow->datapath = datapath;
-	if (follow->notify && !follow->ready)
+	if (follow->service && !follow->ready)
 		sd_notify(0, "READY=1\nSTATUS=guarding");
 	follow->ready = true;
 	err = loop_run(follow);
@@ -225,7 +228,7 @@ int follow_run(struct follow *follow, const struct datapath *datapath, struct fa
 		err = 0;
 	if (err == -ESTALE)
 		err = drain(follow);
-	else if (follow->notify)
+	else if (follow->service)
 		sd_notify(0, "STOPPING=1");
 	if (err != -ESTALE) /* else they go on with the instance that follows */
 		stream_end_actions(follow->stream);

@@ -17,14 +17,18 @@ struct follow_calls {
 	void (*listener)(void *arg, __u64 netns_cookie); /* a listener has come up in this network namespace */
 };
 
+struct follow_options {
+	const char *instance;
+	const struct outlets *outlets; /* must outlive it, or be replaced */
+	const struct follow_calls *calls;
+	void *arg;
+	bool service; /* tells systemd READY=1 and STOPPING=1, and has the socket that `events` reads from */
+};
+
 struct follow;
 
-/*
- * Opens the sinks and actions of outlets, which, with calls and arg, must outlive it (or outlets be replaced). notify: tells
- * systemd READY=1 and STOPPING=1. 0, or -errno with *failure set.
- */
-int follow_new(const char *instance, const struct outlets *outlets, const struct follow_calls *calls, void *arg, bool notify,
-	       struct follow **ret_follow, struct failure *failure);
+/* Opens the sinks and readies the actions. 0, or -errno with *failure set. */
+int follow_new(const struct follow_options *options, struct follow **ret_follow, struct failure *failure);
 void follow_free(struct follow *follow); /* NULL is fine */
 
 /* Goes over to other sinks and actions; on an error, nothing has changed. */

@@ -315,9 +315,14 @@ int maps_uncounted(const struct datapath *datapath, __u64 *ret_uncounted)
 int maps_totals(const struct datapath *datapath, struct maps_totals *ret_totals, struct failure *failure)
 {
 	struct maps_totals totals = {};
+	struct sipkeep_meta meta = {};
+	__u32 zero = 0;
 	int err;
 
 	err = maps_lost(datapath, &totals.lost);
+	if (!err && bpf_map_lookup_elem(datapath->maps[DATAPATH_META], &zero, &meta))
+		err = -errno;
+	totals.derived = meta.derived;
 	err = err ?: percpu_sum(datapath->maps[DATAPATH_STATS], 0, (__u64 *)&totals.stats, sizeof(totals.stats) / sizeof(__u64));
 	err = err ?: map_max_entries(datapath->maps[DATAPATH_SOURCES], &totals.max_sources);
 	if (err)

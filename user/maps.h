@@ -47,6 +47,7 @@ __u32 maps_suggested_keepidle(const struct maps_policy *policy);
 struct maps_totals {
 	struct sipkeep_stats stats;
 	__u64 lost;
+	__u64 derived;	   /* lines of no record: see struct sipkeep_meta */
 	__u32 sources;	   /* entries in use */
 	__u32 max_sources;
 };

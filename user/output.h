@@ -15,13 +15,13 @@ struct output;
 struct output_mark {
 	__u64 delivered;
 	__u64 lost_told;
-	__u64 made;
+	__u64 derived;
 };
 
 /* Its place in the sequence of lines, `seq`. */
 static inline __u64 output_mark_seq(const struct output_mark *mark)
 {
-	return mark->delivered + mark->lost_told + mark->made;
+	return mark->delivered + mark->lost_told + mark->derived;
 }
 
 /* NULL: out of memory. output_free() doesn't close the descriptor. */

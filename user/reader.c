@@ -34,7 +34,7 @@ struct reader {
 	struct destroy *destroy;
 	struct ring_buffer *ring;
 	struct ring_buffer *aborts; /* by itself: it goes on when no line can be written */
-	struct sipkeep_meta *meta; /* mapped: delivered, lost_told, made, dropped: as far as the lines are written */
+	struct sipkeep_meta *meta; /* mapped: delivered, lost_told, derived, dropped: as far as the lines are written */
 	__u64 lost_told; /* as far as the ring is read */
 	__u64 next_sweep_ns;
 	struct flush flushes[FLUSHES_MAX]; /* a ring, in the order they are due */
@@ -163,7 +163,7 @@ void reader_written(struct reader *reader, const struct output_mark *mark)
 {
 	reader->meta->delivered = mark->delivered;
 	reader->meta->lost_told = mark->lost_told;
-	reader->meta->made = mark->made;
+	reader->meta->derived = mark->derived;
 }
 
 /*
@@ -227,7 +227,7 @@ int reader_open(const struct datapath *datapath, const struct reader_calls *call
 	err = maps_sources(datapath, flush_inherit, reader, failure);
 	if (err)
 		goto fail;
-	*ret_written = (struct output_mark){ reader->meta->delivered, reader->meta->lost_told, reader->meta->made };
+	*ret_written = (struct output_mark){ reader->meta->delivered, reader->meta->lost_told, reader->meta->derived };
 	*ret_reader = reader;
 	return 0;
 fail:

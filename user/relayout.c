@@ -137,7 +137,7 @@ static int settings_convert(struct relayout *r)
 		return failure_set(r->failure, -errno, "the meta map can't be written: %s", strerror(errno));
 	meta->abi = SIPKEEP_ABI;
 	meta->cgroup_count = meta->path_count;
-	meta->delivered = meta->dropped = meta->taken_before = meta->lost_told = meta->made = 0;
+	meta->delivered = meta->dropped = meta->taken_before = meta->lost_told = meta->derived = 0;
 	memset(meta->version, 0, sizeof(meta->version)); /* not done yet */
 	munmap(meta, sizeof(*meta));
 	return 0;

@@ -17,21 +17,21 @@
 
 struct outgoing {
 	struct sink *sink;
-	const struct outlet_sink *settings;
+	const struct outlet_sink *settings; /* NULL: the socket for subscribers */
 	struct output_mark mark; /* written so far */
 	sd_event_source *source;
 };
 
 struct stream {
-	const char *instance;
-	sd_event *loop;
+	struct stream_options options;
 	const struct datapath *datapath;
 	struct reader *reader;
 	struct diagnose *diagnose;
 	struct actions *actions;
-	struct outgoing sinks[OUTLET_SINKS_MAX];
+	struct outgoing sinks[OUTLET_SINKS_MAX + 1];
 	size_t sink_count;
 	struct output_mark taken; /* of the last line made */
+	bool subscribers;	  /* the last of them is their socket */
 	bool full;		  /* a sink that holds has more than it can write */
 	bool missed;		  /* records were lost: what is open isn't known any more */
 	__u64 live;		  /* config.live when the policies were read last */
@@ -118,7 +118,7 @@ static int on_event(void *arg, const struct event *event)
 	else if (event->kind == EVENTS_LOST)
 		stream->taken.lost_told += event->record.count;
 	else
-		stream->taken.made++;
+		stream->taken.derived++;
 	context.seq = output_mark_seq(&stream->taken);
 	context.policy = policy;
 	length = events_encode(event, &context, line);
@@ -230,26 +230,58 @@ static int on_sink(sd_event_source *source, int fd, uint32_t events, void *arg)
 	return 0;
 }
 
-static void outgoing_close(struct outgoing *out)
+static void outgoing_close(struct stream *stream, struct outgoing *out)
 {
+	char what[256], why[64];
+	__u64 undelivered;
+
+	if (!out->sink)
+		return;
 	sd_event_source_disable_unref(out->source);
-	sink_close(out->sink);
+	snprintf(what, sizeof(what), "%s", sink_name(out->sink));
+	undelivered = sink_close(out->sink);
+	if (undelivered && stream->options.tell) {
+		snprintf(why, sizeof(why), ": %llu events will not be delivered there", undelivered);
+		stream->options.tell(stream->options.arg, what, why);
+	}
 	*out = (struct outgoing){ 0 };
+}
+
+/* With its sink open: what it needs besides. */
+static int outgoing_watch(struct stream *stream, struct outgoing *out, struct failure *failure)
+{
+	int fd = sink_fd(out->sink), err = 0;
+
+	out->mark = stream->taken;
+	if (stream->options.loop && fd >= 0)
+		err = sd_event_add_io(stream->options.loop, &out->source, fd, EPOLLIN, on_sink, out->sink);
+	return err < 0 ? failure_set(failure, err, "%s can't be watched: %s", sink_name(out->sink), strerror(-err)) : 0;
 }
 
 static int outgoing_open(struct stream *stream, const struct outlet_sink *settings, struct outgoing *out,
 			 struct failure *failure)
 {
-	int err = sink_open(settings, stream->instance, &out->sink, failure), fd;
+	int err = sink_open(settings, stream->options.instance, &out->sink, failure);
 
-	if (err)
-		return err;
 	out->settings = settings;
-	out->mark = stream->taken;
-	fd = sink_fd(out->sink);
-	if (stream->loop && fd >= 0)
-		err = sd_event_add_io(stream->loop, &out->source, fd, EPOLLIN, on_sink, out->sink);
-	return err < 0 ? failure_set(failure, err, "%s can't be watched: %s", sink_name(out->sink), strerror(-err)) : 0;
+	return err ?: outgoing_watch(stream, out, failure);
+}
+
+/* Their socket. Without it, all else goes on. */
+static void subscribers_open(struct stream *stream)
+{
+	struct outgoing out = {};
+	struct failure failure;
+
+	if (!stream->options.subscribers || stream->subscribers)
+		return;
+	if (sink_open_default(stream->options.instance, &out.sink, &failure) || outgoing_watch(stream, &out, &failure)) {
+		outgoing_close(stream, &out);
+		stream->options.tell(stream->options.arg, "'sipkeep events' will not get the events: ", failure.text);
+		return;
+	}
+	stream->sinks[stream->sink_count++] = out;
+	stream->subscribers = true;
 }
 
 static bool settings_equal(const struct outlet_sink *a, const struct outlet_sink *b)
@@ -264,7 +296,7 @@ static bool outgoing_keep(struct stream *stream, const struct outlet_sink *setti
 	for (size_t i = 0; i < stream->sink_count; i++) {
 		struct outgoing *out = &stream->sinks[i];
 
-		if (!out->sink || !settings_equal(out->settings, settings))
+		if (!out->sink || !out->settings || !settings_equal(out->settings, settings))
 			continue;
 		*next = *out;
 		next->settings = settings;
@@ -274,40 +306,58 @@ static bool outgoing_keep(struct stream *stream, const struct outlet_sink *setti
 	return false;
 }
 
+/* Those that stay keep what waits in them; the others are opened before any is closed, so that an error changes nothing. */
+static int sinks_open(struct stream *stream, const struct outlet_sink *settings, size_t count, struct outgoing *next,
+		      bool *kept, struct failure *failure)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < count; i++) {
+		for (size_t j = 0; j < stream->sink_count && !kept[i]; j++)
+			kept[i] = stream->sinks[j].settings && settings_equal(stream->sinks[j].settings, &settings[i]);
+		if (!kept[i])
+			err = outgoing_open(stream, &settings[i], &next[i], failure);
+	}
+	return err;
+}
+
+static void sinks_replace(struct stream *stream, const struct outlet_sink *settings, size_t count, struct outgoing *next,
+			  const bool *kept)
+{
+	for (size_t i = 0; i < count; i++)
+		if (kept[i])
+			outgoing_keep(stream, &settings[i], &next[i]);
+	if (stream->subscribers) {
+		next[count++] = stream->sinks[stream->sink_count - 1];
+		stream->sink_count--;
+	}
+	for (size_t i = 0; i < stream->sink_count; i++)
+		outgoing_close(stream, &stream->sinks[i]);
+	memcpy(stream->sinks, next, sizeof(stream->sinks));
+	stream->sink_count = count;
+}
+
 int stream_outlets(struct stream *stream, const struct outlets *outlets, struct failure *failure)
 {
 	static const struct outlet_sink plain = { .type = OUTLET_JSONL };
 	static const struct outlets none;
 	const struct outlet_sink *settings = outlets->sink_count ? outlets->sinks : &plain;
 	size_t count = outlets->sink_count ? outlets->sink_count : 1;
-	struct outgoing next[OUTLET_SINKS_MAX] = {};
+	struct outgoing next[OUTLET_SINKS_MAX + 1] = {};
 	bool kept[OUTLET_SINKS_MAX] = {};
 	int err = 0;
 
-	if (stream->loop && !stream->actions)
-		err = actions_open(&none, stream->instance, stream->loop, on_outcome, stream, &stream->actions, failure);
-	/* A file is opened by its new settings before the old ones' are closed: two of one path are one file. */
-	for (size_t i = 0; !err && i < count; i++) {
-		for (size_t j = 0; j < stream->sink_count && !kept[i]; j++)
-			kept[i] = settings_equal(stream->sinks[j].settings, &settings[i]);
-		if (!kept[i])
-			err = outgoing_open(stream, &settings[i], &next[i], failure);
-	}
+	if (stream->options.loop && !stream->actions)
+		err = actions_open(&none, stream->options.instance, stream->options.loop, on_outcome, stream, &stream->actions,
+				   failure);
+	err = err ?: sinks_open(stream, settings, count, next, kept, failure);
 	if (!err && stream->actions && actions_reload(stream->actions, outlets))
 		err = failure_set(failure, -ENOMEM, "actions can't be started: out of memory");
-	if (err) {
-		for (size_t i = 0; i < count; i++)
-			outgoing_close(&next[i]);
-		return err;
-	}
-	for (size_t i = 0; i < count; i++)
-		if (kept[i])
-			outgoing_keep(stream, &settings[i], &next[i]);
-	for (size_t i = 0; i < stream->sink_count; i++)
-		outgoing_close(&stream->sinks[i]);
-	memcpy(stream->sinks, next, sizeof(next));
-	stream->sink_count = count;
-	return 0;
+	if (!err)
+		sinks_replace(stream, settings, count, next, kept);
+	for (size_t i = 0; err && i < count; i++)
+		outgoing_close(stream, &next[i]);
+	return err;
 }
 
 void stream_end_actions(struct stream *stream)
@@ -318,29 +368,27 @@ void stream_end_actions(struct stream *stream)
 	actions_close(actions);
 }
 
-void stream_reopen(struct stream *stream, void (*tell)(void *arg, const char *what, const char *why), void *arg)
+void stream_reopen(struct stream *stream)
 {
 	struct failure failure;
 
 	for (size_t i = 0; i < stream->sink_count; i++)
 		if (sink_reopen(stream->sinks[i].sink, &failure))
-			tell(arg, failure.text, "");
+			stream->options.tell(stream->options.arg, failure.text, "");
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------ */
 
-int stream_new(const char *instance, const struct outlets *outlets, sd_event *loop, struct stream **ret_stream,
-	       struct failure *failure)
+int stream_new(const struct stream_options *options, struct stream **ret_stream, struct failure *failure)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
 	int err;
 
 	if (!stream)
 		return failure_set(failure, -ENOMEM, "out of memory");
-	stream->instance = instance;
-	stream->loop = loop;
+	stream->options = *options;
 	stream->realtime_offset_ns = host_realtime_offset_ns();
-	err = stream_outlets(stream, outlets, failure);
+	err = stream_outlets(stream, options->outlets, failure);
 	if (err)
 		stream_free(stream);
 	else
@@ -355,7 +403,7 @@ void stream_free(struct stream *stream)
 	stream_end_actions(stream);
 	stream_detach(stream);
 	for (size_t i = 0; i < stream->sink_count; i++)
-		outgoing_close(&stream->sinks[i]);
+		outgoing_close(stream, &stream->sinks[i]);
 	free(stream);
 }
 
@@ -367,6 +415,7 @@ int stream_attach(struct stream *stream, const struct datapath *datapath, struct
 	if (err)
 		return err;
 	stream->datapath = datapath;
+	subscribers_open(stream);
 	stream->live = ~0ULL;
 	memset(stream->names, 0, sizeof(stream->names));
 	for (size_t i = 0; i < stream->sink_count; i++)

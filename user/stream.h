@@ -15,12 +15,18 @@
 
 struct stream;
 
-/*
- * The sinks of outlets (none: JSON lines on stdout) and its actions, opened; both must outlive the stream or be replaced.
- * loop: NULL where nothing but stream_poll() moves it; then there are no actions and no readers of sockets.
- */
-int stream_new(const char *instance, const struct outlets *outlets, sd_event *loop, struct stream **ret_stream,
-	       struct failure *failure);
+struct stream_options {
+	const char *instance;
+	const struct outlets *outlets; /* must outlive the stream or be replaced; no sinks: JSON lines on stdout */
+	sd_event *loop;	   /* NULL where nothing but stream_poll() moves it; then there are no actions */
+	bool subscribers;  /* has, besides, the socket that `events` reads from: see subscribe.h */
+	/* What goes on all the same, and a person must know; NULL without a loop. */
+	void (*tell)(void *arg, const char *what, const char *why);
+	void *arg;
+};
+
+/* Opens its sinks and readies its actions. */
+int stream_new(const struct stream_options *options, struct stream **ret_stream, struct failure *failure);
 void stream_free(struct stream *stream); /* NULL is fine */
 
 /* Goes over to other sinks and actions; those that stay the same stay open. On an error, nothing has changed. */
@@ -47,7 +53,7 @@ int stream_abort_fd(const struct stream *stream);
 int stream_poll(struct stream *stream);
 const char *stream_error(const struct stream *stream);
 
-/* Opens the sinks' files anew; tells what can't be. */
-void stream_reopen(struct stream *stream, void (*tell)(void *arg, const char *what, const char *why), void *arg);
+/* Opens the sinks' files anew. */
+void stream_reopen(struct stream *stream);
 
 #endif

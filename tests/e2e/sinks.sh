@@ -37,7 +37,7 @@ last_seq() {
 }
 
 emitted() {
-	total_field '.events.emitted + .events.lost'
+	total_field '.events.emitted + .events.derived'
 }
 
 # whole FIRST: stdin is lines of JSON, their numbers go up from FIRST without a gap that a `lost` line doesn't explain.
