@@ -161,7 +161,7 @@ test_config_errors_all_in_one_go() {
 		    remotes = [ "192.0.2.7/24" ]; },
 		  { name = "a b"; direction = "sideways"; }
 		);
-		sinks = ( { type = "jsonl"; } );
+		sinks = ( { type = "jsonlines"; } );
 		actions = ( { on = [ "wedge" ]; run = [ "asterisk" ]; } );
 	CONFIG
 	for verb in check load apply run; do
@@ -182,23 +182,6 @@ test_syntax_error_has_its_line() {
 	printf 'mode = "observe";\npolicies = (\n  { name = "a"; direction = ; }\n);\n' >"$TMP/bad.conf"
 	exits 2 "$SIPKEEP" check "$TMP/bad.conf"
 	tells "$TMP/bad.conf:3: syntax error"
-}
-
-test_keys_that_are_not_built_are_refused() {
-	local key
-	for key in 'sinks = ( { type = "journald"; } );'; do
-		{
-			echo "$key"
-			phones
-		} | conf
-		config_refused_at 2 "'${key%% *}' is not built"
-	done
-	nothing_loaded
-}
-
-config_refused_at() {
-	exits 2 sk load -c "$TMP/sipkeep.conf"
-	tells "$TMP/sipkeep.conf:$1: $2"
 }
 
 test_already_loaded() {
