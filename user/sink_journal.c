@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <sys/socket.h>
+#define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_LINE of the sink tells nobody anything */
 #include <systemd/sd-journal.h>
 #include "sink_entry.h"
 #include "sink_internal.h"

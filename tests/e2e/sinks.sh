@@ -59,11 +59,13 @@ rotated() {
 	cat "$1"
 }
 
-# caught_up FILE: every event so far is in it.
+# caught_up FILE: every event so far is in it, or what it was rotated into. Lines that the kernel knows nothing of are
+# numbered, too.
 caught_up() {
-	local seq
-	seq=$(last_seq "$1") || return 1
-	[[ $seq == "$(emitted)" ]]
+	local seq made
+	seq=$(last_seq "$1" 2>/dev/null) || return 1
+	made=$(cat "$1" "$1".* 2>/dev/null | grep -cE '"event":"(listener_restart|wedged|action)"') || true
+	[[ $((seq - made)) == "$(emitted)" ]]
 }
 
 # ---- files
@@ -102,8 +104,7 @@ test_total_cap_at_any_moment() {
 	sinks "{ type = \"jsonl\"; path = \"$TMP/small/e.jsonl\"; max_size = \"64K\"; max_total = \"256K\"; }"
 	run one
 	churn "$(scaled 6000 600)"
-	wait_for 60 caught_up "$TMP/small/e.jsonl"
-	bg_end "$RUN"
+	bg_end "$RUN" # what is in the ring is written before
 	[[ ! -s $TMP/one.err ]] || die "told: $(<"$TMP/one.err")"
 	rotated "$TMP/small/e.jsonl" | whole -
 	(($(cat "$TMP/small"/e.jsonl* | wc -c) > 128 * 1024)) || die "less than half of the cap is kept"
@@ -301,12 +302,12 @@ test_journal() {
 		.age_ms, .bytes_in, .ts] | map(tostring)' "$TMP/e.jsonl" | sort >"$TMP/lines"
 	is 5 grep -c . "$TMP/lines"
 	diff "$TMP/lines" "$TMP/journal" || die "the journal says something else"
-	journal SIPKEEP_EVENT=disconnected | head -n 1 | jq -e '.PRIORITY == "6" and .SYSLOG_IDENTIFIER == "sipkeep" and
+	journal -n 1 SIPKEEP_EVENT=disconnected | jq -e '.PRIORITY == "6" and .SYSLOG_IDENTIFIER == "sipkeep" and
 		(.MESSAGE | startswith("phones: 127.0.0.1:")) and (.MESSAGE_ID | length == 32)' >/dev/null || die "no such entry"
 	# One id for each kind, by which it is found.
 	is 0 eval 'journal | jq -s "map(select(.SIPKEEP_EVENT)) | group_by(.SIPKEEP_EVENT) | map(map(.MESSAGE_ID) | unique | length)
 		| map(select(. != 1)) | length"'
-	wait_for 20 entries 5 "MESSAGE_ID=$(journal SIPKEEP_EVENT=connected | head -n 1 | jq -r .MESSAGE_ID)"
+	wait_for 20 entries 5 "MESSAGE_ID=$(journal -n 1 SIPKEEP_EVENT=connected | jq -r .MESSAGE_ID)"
 	bg_end "$RUN"
 	bg_end "$JOURNALD" || true
 }
@@ -322,7 +323,7 @@ test_journal_stands_still() {
 	run one
 	churn 10
 	wait_for 20 caught_up "$TMP/e.jsonl"
-	wait_for 20 entries "$(emitted)" "SIPKEEP_INSTANCE=$INSTANCE"
+	wait_for 20 entries "$(wc -l <"$TMP/e.jsonl")" "SIPKEEP_INSTANCE=$INSTANCE"
 	kill -STOP "$JOURNALD"
 	# 8 MiB are kept.
 	while churn 3000 && wait_for 60 caught_up "$TMP/e.jsonl"; do
@@ -332,7 +333,7 @@ test_journal_stands_still() {
 	wait_for 120 entries 1 SIPKEEP_EVENT=journal_lost
 	churn 10
 	wait_for 20 caught_up "$TMP/e.jsonl"
-	seq=$(emitted)
+	seq=$(last_seq "$TMP/e.jsonl")
 	wait_for 120 entries 1 "SIPKEEP_SEQ=$seq"
 	whole 1 <"$TMP/e.jsonl"
 	journal "SIPKEEP_INSTANCE=$INSTANCE" | jq -c '{event: .SIPKEEP_EVENT, seq: (.SIPKEEP_SEQ // "0" | tonumber),
@@ -353,13 +354,13 @@ test_journal_comes_later() {
 	churn 100
 	wait_for 20 caught_up "$TMP/e.jsonl"
 	journal_start
-	wait_for 60 entries "$(emitted)" "SIPKEEP_INSTANCE=$INSTANCE"
+	wait_for 60 entries "$(wc -l <"$TMP/e.jsonl")" "SIPKEEP_INSTANCE=$INSTANCE"
 	# It goes, and the next one has what came in between.
 	bg_end "$JOURNALD" || true
 	churn 100
 	wait_for 20 caught_up "$TMP/e.jsonl"
 	journal_start
-	wait_for 60 entries "$(emitted)" "SIPKEEP_INSTANCE=$INSTANCE"
+	wait_for 60 entries "$(wc -l <"$TMP/e.jsonl")" "SIPKEEP_INSTANCE=$INSTANCE"
 	# An end with a journal that stands still doesn't take long.
 	kill -STOP "$JOURNALD"
 	churn "$(scaled 1000 400)"
