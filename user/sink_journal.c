@@ -20,6 +20,7 @@
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define QUEUE_BYTES_MAX (8U << 20)
+#define QUEUE_BYTES_AGAIN (6U << 20)
 #define RETRY_MS 200  /* the journal is away */
 #define CLOSE_MS 1000 /* for what is in the queue at the end */
 
@@ -196,7 +197,8 @@ static int journal_put(struct sink *sink, const struct event *event, const char 
 	(void)event;
 	(void)mark;
 	pthread_mutex_lock(&journal->lock);
-	if (!line || journal->bytes + length > QUEUE_BYTES_MAX) {
+	/* Once it was full, it takes no more until there is real room: one gap is told, not hundreds. */
+	if (!line || journal->bytes + length > (journal->dropped_last ? QUEUE_BYTES_AGAIN : QUEUE_BYTES_MAX)) {
 		journal->dropped++;
 		journal->dropped_last++;
 		pthread_mutex_unlock(&journal->lock);
