@@ -184,6 +184,20 @@ test_syntax_error_has_its_line() {
 	tells "$TMP/bad.conf:3: syntax error"
 }
 
+test_a_wrong_sink_is_refused() {
+	{
+		echo 'sinks = ( { type = "syslog"; } );'
+		phones
+	} | conf
+	config_refused_at 2 "'type' must be \"jsonl\", \"journald\" or \"socket\", not \"syslog\""
+	nothing_loaded
+}
+
+config_refused_at() {
+	exits 2 sk load -c "$TMP/sipkeep.conf"
+	tells "$TMP/sipkeep.conf:$1: $2"
+}
+
 test_already_loaded() {
 	phones | guard
 	fails_well 1 "already loaded" "sipkeep apply" "sipkeep unload" -- sk load -c "$TMP/sipkeep.conf"
