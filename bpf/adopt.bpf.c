@@ -28,13 +28,11 @@ BPF_INLINE bool state_is_open(__u32 state)
 const volatile bool watching;
 
 /*
- * What tells of its end: its state callback (0), or watch.bpf.c, which looks for a flag (that one). With neither (-1),
+ * flags: BPF_SOCK_OPS_*_CB_FLAG, all or none. What tells of its end: its state callback (0), or watch.bpf.c, which looks for a flag (that one). With neither (-1),
  * its end would never be counted: then it must not be counted at all.
  */
-BPF_CALLED int end_told_by(struct tcp_sock *tp)
+BPF_CALLED int end_told_by(struct tcp_sock *tp, int flags)
 {
-	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
-
 	if (!bpf_setsockopt(tp, SOL_TCP, TCP_BPF_SOCK_OPS_CB_FLAGS, &flags, sizeof(flags)))
 		return 0;
 	return watching ? SIPKEEP_TRANSPORT_WATCHED : -1;
@@ -51,7 +49,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 
 	if (!mine || !policy)
 		return;
-	told_by = end_told_by(tp);
+	told_by = end_told_by(tp, transport_callbacks(sighting->direction));
 	if (told_by < 0)
 		return;
 	places.key = sighting->places.key;
@@ -63,6 +61,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	transport->cookie = bpf_get_socket_cookie(tp);
 	transport->connected_ns = bpf_ktime_get_ns();
 	transport->phase = SIPKEEP_PHASE_CONNECTED;
+	message_begin(transport, tp);
 	counter_add(&mine->connected);
 	if (policy->keepalive_set) {
 		transport->enforce = keepalive_enforced(live, policy);
@@ -70,7 +69,7 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 			KEEPALIVE_SET(tp, policy, failed);
 		keepalive_count(sighting->places.key.policy, failed);
 	}
-	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp, 0);
 	if (state == BPF_TCP_ESTABLISHED)
 		return;
 	/* Half closed before we came: it must still have its `disconnected`. */
@@ -78,12 +77,12 @@ BPF_CALLED void adopt_transport(struct tcp_sock *tp, struct sipkeep_transport *t
 	if (state == BPF_TCP_CLOSE_WAIT || state == BPF_TCP_LAST_ACK) {
 		transport->reason = SIPKEEP_REASON_PEER_FIN;
 		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
-	} else if (state == BPF_TCP_FIN_WAIT1 || state == BPF_TCP_FIN_WAIT2) {
+	} else { /* FIN_WAIT1, FIN_WAIT2; CLOSING, which is entered from the first of them */
 		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
 		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
 	}
 	disconnected_count(mine, *(volatile __u8 *)&transport->reason);
-	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp, 0);
 	if (sighting->direction == SIPKEEP_INBOUND)
 		contact_closed(tp);
 }
@@ -130,7 +129,7 @@ BPF_CALLED void adopt_listener(struct tcp_sock *tp, __u32 live)
 	if (!transport || transport->phase == SIPKEEP_PHASE_LISTENER)
 		return;
 	/* Untold, its entry outlives it, and a SYN to a port nobody listens on meets a RST either way. */
-	told_by = end_told_by(tp);
+	told_by = end_told_by(tp, BPF_SOCK_OPS_STATE_CB_FLAG);
 	transport->flags = told_by > 0 ? told_by : 0;
 	transport->phase = SIPKEEP_PHASE_LISTENER;
 	transport->cookie = bpf_get_socket_cookie(tp);

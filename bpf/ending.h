@@ -8,8 +8,8 @@
 #define SIPKEEP_ENDING_H
 
 #include "contact.h"
-#include "life.h"
 #include "listener.h"
+#include "reason.h"
 #include "recount.h"
 
 BPF_CALLED void ending_listener(struct sipkeep_transport *transport, struct tcp_sock *tp)
@@ -22,37 +22,15 @@ BPF_CALLED void ending_listener(struct sipkeep_transport *transport, struct tcp_
 	listener_emit(SIPKEEP_EVENT_LISTENER_DOWN, tp, transport->cookie);
 }
 
-/* Who ended it first, from the state it goes to. */
-BPF_CALLED void disconnect_reason(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
-{
-	int error;
-
-	if (!transport || !tp)
-		return;
-	error = tp->inet_conn.icsk_inet.sk.sk_err;
-	if (state == BPF_TCP_CLOSE_WAIT) {
-		transport->reason = SIPKEEP_REASON_PEER_FIN;
-		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
-	} else if (state == BPF_TCP_FIN_WAIT1) {
-		transport->reason = SIPKEEP_REASON_LOCAL_CLOSE;
-		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
-	} else if (error == ECONNRESET || error == EPIPE) {
-		transport->reason = SIPKEEP_REASON_PEER_RESET;
-		transport->closed_by = SIPKEEP_CLOSED_BY_REMOTE;
-	} else if (error == 0) {
-		transport->reason = SIPKEEP_REASON_LOCAL_RESET;
-		transport->closed_by = SIPKEEP_CLOSED_BY_LOCAL;
-	}
-}
-
 BPF_CALLED void ending_disconnect(struct sipkeep_transport *transport, struct tcp_sock *tp, __u32 state)
 {
 	if (!transport || !tp)
 		return;
 	disconnect_reason(transport, tp, state);
+	message_look(transport, tp);
 	transport->phase = SIPKEEP_PHASE_DISCONNECTED;
 	disconnected_count(policy_stats_get(transport->source.policy), *(volatile __u8 *)&transport->reason);
-	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp);
+	life_emit(SIPKEEP_EVENT_DISCONNECTED, transport, tp, quiet_ticks(transport, tp));
 	if (transport->direction == SIPKEEP_INBOUND)
 		contact_closed(tp);
 }
@@ -70,7 +48,8 @@ BPF_CALLED void ending_destroy(struct sipkeep_transport *transport, struct tcp_s
 	mine = policy_stats_get(transport->source.policy);
 	if (mine)
 		counter_add(&mine->destroyed);
-	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp);
+	message_look(transport, tp);
+	life_emit(SIPKEEP_EVENT_DESTROYED, transport, tp, 0);
 }
 
 BPF_INLINE bool state_is_ending(__u32 next)

@@ -32,16 +32,18 @@
 #define TCP_BPF_SOCK_OPS_CB_FLAGS 1008 /* bpf_setsockopt() from the iterator, Linux 6.12 */
 
 #define SOCK_BINDADDR_LOCK 4 /* of sk_userlocks: bound to an address of its own choice */
+#define SHUTDOWN_MASK 3 /* of sk_shutdown: both directions; close() begins with that */
 #define SOCK_DONE 1 /* bit of skc_flags (enum sock_flags): the peer's FIN was received */
 
+#define E2BIG 7
+#define ENOMEM 12
+#define EEXIST 17
+#define EPIPE 32
+#define EMSGSIZE 90
 #define ECONNABORTED 103
 #define ECONNRESET 104
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
-#define EPIPE 32
-#define E2BIG 7
-#define ENOMEM 12
-#define EEXIST 17
 
 /* TCP_BPF states end at 12; a handshake's request socket looks like this. */
 #define TCP_NEW_SYN_RECV 12
@@ -62,8 +64,13 @@ struct sock_cgroup_data {
 	struct cgroup *cgroup;
 } KERNEL_STRUCT;
 
+struct netns_ipv4 {
+	int sysctl_tcp_keepalive_intvl; /* jiffies; of IPv6, too */
+} KERNEL_STRUCT;
+
 struct net {
 	__u64 net_cookie;
+	struct netns_ipv4 ipv4;
 } KERNEL_STRUCT;
 
 typedef struct {
@@ -93,6 +100,8 @@ struct sock {
 	struct sock_common __sk_common;
 	__u8 sk_userlocks; /* a bit field on some kernels */
 	int sk_err;
+	int sk_err_soft;
+	__u8 sk_shutdown;
 	struct sock_cgroup_data sk_cgrp_data;
 } KERNEL_STRUCT;
 
@@ -116,9 +125,12 @@ struct request_sock_queue {
 struct inet_connection_sock {
 	struct inet_sock icsk_inet;
 	struct request_sock_queue icsk_accept_queue;
+	__u8 icsk_probes_out;
 	struct {
 		__u32 lrcvtime;
 	} icsk_ack;
+	__u32 icsk_probes_tstamp;
+	__u32 icsk_user_timeout; /* milliseconds */
 } KERNEL_STRUCT;
 
 struct tcp_options_received {
@@ -130,7 +142,15 @@ struct tcp_sock {
 	__u64 bytes_received;
 	__u64 bytes_sent;
 	__u64 bytes_retrans;
+	__u32 data_segs_in;
+	__u32 copied_seq;
+	__u32 rcv_nxt;
+	__u32 rcv_tstamp; /* the last ACK, jiffies */
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
 	__u32 lsndtime;
+	unsigned int keepalive_intvl; /* jiffies; 0: the namespace's */
 	__u32 srtt_us;
 	__u32 total_retrans;
 	struct tcp_options_received rx_opt;

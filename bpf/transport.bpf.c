@@ -34,7 +34,8 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 	transport->phase = SIPKEEP_PHASE_CONNECTED;
 	transport->reason = SIPKEEP_REASON_UNKNOWN;
 	transport->closed_by = SIPKEEP_CLOSED_BY_UNKNOWN;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+	message_begin(transport, tp);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | transport_callbacks(transport->direction));
 	mine = policy_stats_get(places->key.policy);
 	if (mine)
 		counter_add(&mine->connected);
@@ -45,7 +46,7 @@ BPF_CALLED void transport_begin(struct bpf_sock_ops *ctx, struct sipkeep_transpo
 			KEEPALIVE_SET(ctx, policy, failed);
 		keepalive_count(places->key.policy, failed);
 	}
-	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp);
+	life_emit(SIPKEEP_EVENT_CONNECTED, transport, tp, 0);
 	if (transport->direction == SIPKEEP_INBOUND)
 		contact_forget(tp);
 	if (live & (SIPKEEP_LIVE_PREPARE | SIPKEEP_LIVE_SETTLE))
@@ -168,6 +169,16 @@ BPF_CALLED void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 	listener_emit(SIPKEEP_EVENT_LISTENER_UP, tp, transport->cookie);
 }
 
+/* Something we sent has been acknowledged. */
+BPF_CALLED void on_rtt(struct bpf_sock *sk)
+{
+	struct sipkeep_transport *transport = bpf_sk_storage_get(&transports, sk, NULL, 0);
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+
+	if (transport && tp)
+		message_look(transport, tp);
+}
+
 BPF_CALLED void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	__u32 next = ctx->args[1];
@@ -199,6 +210,9 @@ int on_sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		on_established(ctx, sk, SIPKEEP_OUTBOUND);
 		contact_reached(sk);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		on_rtt(sk);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		on_state(ctx, sk);

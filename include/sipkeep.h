@@ -288,6 +288,13 @@ struct sipkeep_transport {
 	__u8 enforce;		/* keepalive options the PBX may not change: SIPKEEP_SET_* */
 	__u8 reason;		/* once disconnected: enum sipkeep_reason */
 	__u8 closed_by;		/* enum sipkeep_closed_by */
+	/* When the last SIP message may have passed: see bpf/life.h. Times in jiffies, counts as last looked at. */
+	__u32 message_at;
+	__u32 looked_at;
+	__u32 seen_out;		/* payload bytes sent, repetitions left out */
+	__u32 seen_in;		/* payload bytes received */
+	__u32 seen_segments;	/* segments with payload received */
+	__u32 pad;
 };
 #define SIPKEEP_TRANSPORT_IN_SOURCE (1U << 0) /* holds a place in its source's count */
 #define SIPKEEP_TRANSPORT_IN_POLICY (1U << 1) /* holds a place in its policy's count */
@@ -297,7 +304,7 @@ struct sipkeep_transport {
 #define SIPKEEP_TRANSPORT_SHADOW_SHIFT 4      /* from here: the IN_* of that */
 #define SIPKEEP_TRANSPORT_WATCHED (1U << 6)   /* without the state callback: watch.bpf.c sees its end */
 #define SIPKEEP_TRANSPORT_FOUND (SIPKEEP_TRANSPORT_ADOPTED | SIPKEEP_TRANSPORT_WATCHED) /* whatever counts it */
-_Static_assert(sizeof(struct sipkeep_transport) == 64, "transport layout");
+_Static_assert(sizeof(struct sipkeep_transport) == 88, "transport layout");
 
 /* ---- contacts ----------------------------------------------------------------------------------------------- */
 
@@ -384,7 +391,7 @@ struct sipkeep_record {
 		__u64 count;	    /* refused: since the last such event; stale_contact: failures of that remote so far */
 		__u64 netns_cookie; /* listener_up, listener_down: of the listener's network namespace */
 	};
-	/* disconnected: the peer had been quiet for so long when the first packet went out that it never answered; else 0 */
+	/* disconnected: how long the peer had been quiet when the first packet went out that it never answered (bpf/reason.h) */
 	__u32 quiet_ms;
 	__u32 sip_idle_ms; /* since the last payload that may have been a SIP message: see bpf/life.h */
 	__u32 limit;	/* refused */
@@ -437,7 +444,7 @@ struct sipkeep_listing {
 	__u8 outside;	 /* a listener on a guarded port that none of the attached cgroups has */
 	__u8 pad[3];
 };
-_Static_assert(sizeof(struct sipkeep_listing) == 200, "listing layout");
+_Static_assert(sizeof(struct sipkeep_listing) == 224, "listing layout");
 
 /* Arguments of the programs in sweep.bpf.c. */
 struct sipkeep_sweep {
