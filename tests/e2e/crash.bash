@@ -122,11 +122,24 @@ never_over() {
 # quieten: what came in while nothing guarded may go; from then on no source is over its limit.
 quieten() {
 	local refused
-	wait_for 30 is true eval "sk sources -j | jq 'all(.sources[]; .active <= $LIMIT)'"
+	wait_for 30 nobody_over
 	wait_for 30 within_limit
 	refused=$(total_field '[.policies[].refused[]] | add')
 	wait_for 30 at_least $((refused + 50)) total_field '[.policies[].refused[]] | add'
 	never_over
+}
+
+# What is over it is told with its sockets, the clients' ends among them.
+nobody_over() {
+	local over
+	over=$(sk sources -j | jq -r ".sources[] | select(.active > $LIMIT) | \"\(.source) \(.active)\"") || return 1
+	[[ -n $over ]] || return 0
+	if [[ -z ${LIB_QUIET:-} ]]; then
+		echo "$(crash_place): over the limit of $LIMIT: $over"
+		ss -Htano '( sport = :5060 or dport = :5060 )' | sort
+		sk transports -j | jq -c '.transports[]'
+	fi >&2
+	return 1
 }
 
 within_limit() {

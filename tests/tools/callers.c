@@ -14,7 +14,8 @@
 static const char help[] =
 "usage: callers --to ADDR:PORT --from ADDR [options]\n"
 "Each of many sources wants a number of connections. Every connection that comes about sends one byte, waits for its\n"
-"echo, stays for a while and is closed, by FIN; then the next one is made. A refused one is tried again after a pause.\n"
+"echo, stays for a while and is closed, by FIN; then the next one is made. A refused one is tried again after a pause;\n"
+"one that gets no echo in time, too, and is closed by RST.\n"
 "\n"
 "  --to ADDR:PORT     where to ([ADDR]:PORT for IPv6)\n"
 "  --from ADDR        the first source; IPv4: the next ones count up from it, IPv6: by its /64\n"
@@ -97,11 +98,25 @@ static union addr source_addr(const struct callers *c, unsigned index)
 	return a;
 }
 
+/*
+ * By RST when the server has not answered yet: it may have no connection but a request, whose SYN-ACKs an orphan of ours
+ * would go on to acknowledge until it gives up, without a word. A server that is let have the connection just then would
+ * keep it, without a peer, until its keepalive finds out.
+ */
+static void caller_close(struct caller *caller)
+{
+	struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+	if (caller->state == TALKING && setsockopt(caller->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset)))
+		fail_errno("setsockopt SO_LINGER");
+	close(caller->fd);
+	caller->fd = -1;
+}
+
 /* It is over: the next try comes after pause_ms. */
 static void hang_up(struct callers *c, struct caller *caller, unsigned pause_ms)
 {
-	close(caller->fd);
-	caller->fd = -1;
+	caller_close(caller);
 	caller->state = c->once ? DONE : WAITING;
 	caller->due_ms = now_ms() + pause_ms;
 }
@@ -309,7 +324,7 @@ int main(int argc, char **argv)
 	}
 	for (i = 0; i < c.count; i++)
 		if (c.list[i].fd >= 0)
-			close(c.list[i].fd);
+			caller_close(&c.list[i]);
 	print_counts(&c);
 	return 0;
 }
