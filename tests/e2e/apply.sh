@@ -308,14 +308,15 @@ hammer() {
 
 # At no moment without its limit: neither is a transport uncounted by the policies that come, nor one under way missed.
 test_limits_hold_while_transports_move() {
-	local round shape hammer applies=0
+	local round rounds shape hammer applies=0
 	local shapes=("phones|" "callers|" "callers|source_prefix_ipv4 = 24;" "phones|source_prefix_ipv4 = 16;")
 	phones phones "max_connections_per_source = 10;" | guard
 	reader_start # whoever is refused at the last step learns of it
 	serve pbx 127.0.0.1 5060
 	bg hammer one 127.0.7.1
 	hammer=$BG
-	for ((round = 0; round < 15; round++)); do
+	rounds=$(scaled 15 4)
+	for ((round = 0; round < rounds; round++)); do
 		for shape in "${shapes[@]:1}" "${shapes[0]}"; do
 			phones "${shape%%|*}" "max_connections_per_source = 10; ${shape#*|}" | reconfigure
 			applies=$((applies + 1))
