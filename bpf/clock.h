@@ -60,29 +60,34 @@ struct clock_walk {
 	__u64 now;
 	__u64 idle_before; /* remove what wasn't seen since */
 	__u32 removed;
-	__u32 again; /* `first` is set */
+	__u32 pad;
 	struct sipkeep_source_key key;
-	__u64 first; /* the tag of the first one put back by this walk: met again, the hand has been round */
+	__u64 mark; /* the tag of one that this walk put back: met again, the hand has been round */
 };
 
-/* bpf_loop()'s: 1 ends it. */
-BPF_CALLED long clock_step(__u32 index __attribute__((unused)), struct clock_walk *walk)
+/*
+ * bpf_loop()'s: 1 ends it. What is marked may leave the queue before it is met again (a connection came, another CPU's
+ * hand took it): the mark moves on at the 1st, 2nd, 4th, 8th, ... step, or the hand would go round and round. As long as
+ * the marked one is there, that makes it three rounds at most. No flag tells whether there is a mark yet: Linux 6.1
+ * verifies this once, with what clock_walk() set, and cuts out what a flag that is 0 then would lead to.
+ */
+BPF_CALLED long clock_step(__u32 index, struct clock_walk *walk)
 {
+	bool round;
 	int visited;
 
 	if (bpf_map_pop_elem(&source_queue, &walk->key))
 		return 1;
+	round = walk->mark == source_tag(&walk->key);
 	visited = source_visit(&walk->key, walk->now, walk->idle_before);
 	if (visited == VISITED_GONE)
 		walk->removed++;
-	if (visited != VISITED_KEPT)
-		return 0;
-	bpf_map_push_elem(&source_queue, &walk->key, BPF_ANY);
-	if (walk->again)
-		return walk->first == source_tag(&walk->key);
-	walk->first = source_tag(&walk->key);
-	walk->again = 1;
-	return 0;
+	if (visited == VISITED_KEPT) {
+		bpf_map_push_elem(&source_queue, &walk->key, BPF_ANY);
+		if (!(index & (index + 1)))
+			walk->mark = source_tag(&walk->key);
+	}
+	return round;
 }
 
 /* Looks at so many entries; returns how many it removed. Global, so that its callers' state doesn't multiply with its. */

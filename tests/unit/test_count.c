@@ -164,20 +164,27 @@ static long map_pop(void *map, void *value)
 	return err;
 }
 
+static __thread __u32 loop_steps; /* of the last loop */
+static void (*meanwhile)(__u32 steps); /* what other CPUs do after so many steps of it */
+
 static long loop(__u32 rounds, void *callback, void *arg, __u64 flags)
 {
 	long (*step)(__u32 index, void *arg) = callback;
+	bool over = false;
 
 	assert_int_equal(flags, 0);
-	for (__u32 i = 0; i < rounds; i++)
-		if (step(i, arg))
-			return i + 1;
-	return rounds;
+	for (loop_steps = 0; !over && loop_steps < rounds; loop_steps++) {
+		over = step(loop_steps, arg);
+		if (meanwhile)
+			meanwhile(loop_steps + 1);
+	}
+	return loop_steps;
 }
 
 static int set_up(void **state)
 {
 	(void)state;
+	meanwhile = NULL;
 	clock_first = clock_count = 0;
 	memset(elements, 0, sizeof(elements));
 	memset(&config_value, 0, sizeof(config_value));
@@ -660,6 +667,55 @@ static void the_clock_removes_what_holds_nothing(void **state)
 	assert_int_equal(free_count, SOURCES_MAX);
 }
 
+#define SOURCES_PASSED 10
+
+static struct sipkeep_source_key met_first;
+
+static bool gone_round(__u32 steps)
+{
+	return clock_walk(10000, SIPKEEP_SOURCE_IDLE_NS) == 0 && loop_steps >= steps && loop_steps <= 3 * steps;
+}
+
+static void connection_to_the_first(__u32 steps)
+{
+	struct sipkeep_policy policy = {};
+	struct places places = { .key = met_first };
+	int cause;
+
+	if (steps != 3)
+		return;
+	assert_int_equal(places_take_somehow(&places, &policy, false, 0, &cause), ADMIT);
+	places_settle(&places);
+}
+
+static void another_hand(__u32 steps)
+{
+	struct sipkeep_source_key key;
+
+	if (steps > 1 && !memcmp(&clock_queue[clock_first], &met_first, sizeof(met_first)))
+		map_pop(&source_queue, &key);
+}
+
+/* What the hand met first may not be there when it comes round. */
+static void the_clock_goes_round_once(void **state)
+{
+	(void)state;
+	for (unsigned int i = 1; i <= SOURCES_PASSED; i++)
+		pass_through(i);
+	assert_true(gone_round(SOURCES_PASSED));
+	met_first = clock_queue[clock_first];
+	meanwhile = connection_to_the_first;
+	assert_true(gone_round(SOURCES_PASSED));
+	met_first = clock_queue[clock_first];
+	meanwhile = another_hand;
+	assert_true(gone_round(SOURCES_PASSED - 1));
+	/* It has left out none of the others. */
+	meanwhile = NULL;
+	now_ns += SIPKEEP_SOURCE_IDLE_NS;
+	assert_int_equal(clock_walk(10000, SIPKEEP_SOURCE_IDLE_NS), SOURCES_PASSED - 2);
+	assert_int_equal(clock_count, 0);
+}
+
 static void what_never_came_in_does_not_stay(void **state)
 {
 	struct sipkeep_policy policy = { .rate_interval_ns = ONE_SECOND_NS, .rate_burst_ns = 2 * ONE_SECOND_NS };
@@ -716,6 +772,7 @@ int main(void)
 		cmocka_unit_test_setup(a_full_map_is_told_and_decided_by_on_full, set_up),
 		cmocka_unit_test_setup(force_goes_over_every_limit_and_says_so, set_up),
 		cmocka_unit_test_setup(the_clock_removes_what_holds_nothing, set_up),
+		cmocka_unit_test_setup(the_clock_goes_round_once, set_up),
 		cmocka_unit_test_setup(what_never_came_in_does_not_stay, set_up),
 		cmocka_unit_test_setup(a_full_map_makes_room, set_up),
 		cmocka_unit_test_setup(keys_of_sources, set_up),
