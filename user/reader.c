@@ -138,13 +138,13 @@ void reader_tend(struct reader *reader)
 {
 	__u64 now = host_monotonic_ns();
 
+	ring_buffer__consume(reader->aborts); /* first: a client waits */
 	flush_due(reader, now);
 	destroy_tidy(reader->destroy, now);
 	if (now >= reader->next_sweep_ns) {
 		datapath_sweep(reader->datapath, SIPKEEP_SOURCE_IDLE_NS, NULL);
 		reader->next_sweep_ns = now + SWEEP_INTERVAL_NS;
 	}
-	ring_buffer__consume(reader->aborts);
 }
 
 int reader_take(struct reader *reader)

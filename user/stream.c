@@ -347,6 +347,8 @@ int stream_outlets(struct stream *stream, const struct outlets *outlets, struct 
 	bool kept[OUTLET_SINKS_MAX] = {};
 	int err = 0;
 
+	if (stream->reader && lines_write(stream)) /* what waits in a sink that is to go would be gone */
+		return failure_set(failure, -EAGAIN, "the sinks can't change while lines wait to be written (%s)", stream->error);
 	if (stream->options.loop && !stream->actions)
 		err = actions_open(&none, stream->options.instance, stream->options.loop, on_outcome, stream, &stream->actions,
 				   failure);

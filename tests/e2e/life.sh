@@ -122,17 +122,17 @@ last_seq() {
 	tail -n 1 "$TMP/events" | jq .seq
 }
 
-# The ring holds 16 MiB / 136 bytes = 123,361 records; one connection makes 6.
+# The ring holds 32 MiB / 144 bytes = 233,016 records; one connection makes 6.
 test_what_the_ring_could_not_hold_is_counted() {
 	local emitted lost delivered
 	both_policies
-	in_cgroup "$TOOLS/churn" --paths client_fin --count 25000 --ports 5060-5060 --procs 1 >"$TMP/churn.json"
+	in_cgroup "$TOOLS/churn" --paths client_fin --count 45000 --ports 5060-5060 --procs 1 >"$TMP/churn.json"
 	wait_for 20 is 0 policy_field phones .active
 	wait_for 20 is 0 policy_field carrier .active
 	emitted=$(total_field .events.emitted)
 	lost=$(total_field .events.lost)
-	is $((6 * 25000 + 2)) echo "$emitted"
-	((lost > 20000))
+	is $((6 * 45000 + 2)) echo "$emitted"
+	((lost > 30000))
 	sk status >"$TMP/status" && die "status calls it healthy: $(<"$TMP/status")"
 	grep -q "$lost events were lost" "$TMP/status"
 

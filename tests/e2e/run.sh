@@ -168,7 +168,6 @@ test_second_reader_names_the_first() {
 	run one
 	first=$RUN
 	fails_well 1 "process $first" -- sk events
-	fails_well 1 "process $first" -- sk events -f
 	fails_well 1 "process $first" -- sk run -c "$TMP/sipkeep.conf" -j
 	fails_well 1 "process $first" -- sk run -c "$TMP/sipkeep.conf" -j --unload-at-exit
 	# The first one, and what is loaded, don't notice.

@@ -230,6 +230,36 @@ test_slow_reader_next_to_a_fast_one() {
 	(($(jq -s 'map(select(.event == "lost").count) | add' "$TMP/slow.lines") > 5000)) || die "it lost next to nothing"
 }
 
+# heard FILE: what the file of the sink has last, this reader has, too.
+heard() {
+	[[ -s $1 && $(last_seq "$1") == "$(last_seq "$TMP/e.jsonl")" ]]
+}
+
+test_events_while_run_reads() {
+	local first second
+	sinks "{ type = \"jsonl\"; path = \"$TMP/e.jsonl\"; }"
+	run one
+	bg "$SIPKEEP" events -f --instance "$INSTANCE" >"$TMP/first" 2>"$TMP/first.err"
+	first=$BG
+	bg "$SIPKEEP" events -f --instance "$INSTANCE" >"$TMP/second" 2>"$TMP/second.err"
+	second=$BG
+	wait_for 20 eval "churn 1 && [[ -s $TMP/first && -s $TMP/second ]]"
+	churn 200
+	wait_for 20 caught_up "$TMP/e.jsonl"
+	wait_for 20 heard "$TMP/first"
+	wait_for 20 heard "$TMP/second"
+	bg_end "$first" INT
+	churn 50
+	wait_for 20 caught_up "$TMP/e.jsonl"
+	bg_end "$RUN"
+	bg_wait "$second"
+	heard "$TMP/second"
+	whole - <"$TMP/first"
+	whole - <"$TMP/second"
+	cmp "$TMP/second" <(tail -n "$(wc -l <"$TMP/second")" "$TMP/e.jsonl") || die "not the same lines"
+	[[ ! -e /run/sipkeep/$INSTANCE.sock ]]
+}
+
 test_socket_that_is_in_use() {
 	sinks "{ type = \"socket\"; path = \"$TMP/s\"; mode = \"0660\"; }"
 	run one
