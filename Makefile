@@ -105,7 +105,7 @@ $(O)/unit/test_%: tests/unit/test_%.c $(O)/unit/libsipkeep.a | check-needs
 	$(Q)$(CC) $(SANITIZED) $(CPPFLAGS) $(INCLUDES) $(LIB_CFLAGS) -MMD -MP -MF $@.d -o $@ $< \
 		$(O)/unit/libsipkeep.a $(LIBS) -lcmocka
 
-tools: | build-needs
+tools: | check-needs
 	@mkdir -p $(O)/tools
 	$(Q)$(MAKE) $(if $(Q),-s) -C tests/tools O=$(CURDIR)/build/tools
 
@@ -218,7 +218,7 @@ uninstall: ## remove what install put there, but the config
 # ---- the house
 
 SCRIPTS = tests/run tests/lib/inside tests/lib/packages tests/lib/info tests/lib/lib.sh .ci/run \
-	tests/lib/lint tests/vm/run tests/vm/kernel tests/vm/boot tests/vm/init tests/vm/guest \
+	tests/lib/lint tests/pbx/root tests/vm/run tests/vm/kernel tests/vm/boot tests/vm/init tests/vm/guest \
 	$(wildcard deploy/*/*.sh tests/*/*.sh tests/*/*.bash)
 
 format: ## clang-format the C code
