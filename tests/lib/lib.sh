@@ -10,6 +10,7 @@
 #   CGROUP_DIR    the same as an absolute path
 #   TMP           an empty directory, its working directory
 #   TOOLS         where the programs of tests/tools are
+#   PREPARED      what the file's line "# prepare: COMMAND" printed last (see tests/run)
 #   SIPKEEP_SCALE how many times slower than others the machine is (1; tests/vm says otherwise): `scaled`, `patience`
 # and passes when it returns; under `set -e` every command of it must succeed.
 
