@@ -34,3 +34,8 @@ test_load_amid_traffic() {
 test_apply_a_second() {
 	applies $((${MINUTES:-30} * 60)) 1 1024
 }
+
+# timeout: 3600
+test_all_end_at_once() {
+	all_end_at_once "${TRANSPORTS:-100000}"
+}

@@ -282,3 +282,47 @@ told_all() {
 	is "$(total_field .events.emitted)" eval "awk '/\"event\":\"lost\"/ { match(\$0, /\"count\":[0-9]+/)
 		n += substr(\$0, RSTART + 8, RLENGTH - 8) - 1 } END { print NR + n }' '$TMP/events'"
 }
+
+# ends_apart: the first and the last `disconnected` in $TMP/ended, in milliseconds.
+ends_apart() {
+	local times
+	mapfile -t times < <(grep '"event":"disconnected"' "$TMP/ended" | sed -n '1p;$p' | jq -r .ts |
+		date --file=- +%s%3N)
+	echo $((times[1] - times[0]))
+}
+
+# all_end_at_once N: so many transports, whose PBX is killed while nobody reads: the ring has room for all that they tell.
+# PBX and phones are ten processes each, for no process may have so many descriptors.
+all_end_at_once() {
+	local count=$1 i event servers=() started
+	sources_begin
+	sysctl -qw net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535
+	guard <<-CONFIG
+		policies = ( { name = "phones"; direction = "inbound"; local_ports = [ $(seq -s ', ' 5060 5069) ]; } );
+	CONFIG
+	for i in {0..9}; do
+		serve "pbx$i" 127.0.0.1 $((5060 + i))
+		call_once "stay$i" --to "127.0.0.1:$((5060 + i))" --from "127.6.$i.1" --sources 10 --each $((count / 100)) \
+			--timeout 20000
+		servers+=("${SERVERS[pbx$i]}")
+	done
+	wait_for 60 is "$count" policy_field phones .active
+	sk events >"$TMP/begun" # what they told so far
+	is "$count" eval "grep -c '\"event\":\"connected\"' $TMP/begun"
+	started=${EPOCHREALTIME/./}
+	kill -KILL "${servers[@]}"
+	wait_for 60 is "$count" policy_field phones .destroyed
+	echo "$count transports were gone within $(((${EPOCHREALTIME/./} - started) / 1000)) ms"
+	is 0 total_field .events.lost
+	started=${EPOCHREALTIME/./}
+	sk events >"$TMP/ended"
+	echo "$(wc -l <"$TMP/ended") events were read and written in $(((${EPOCHREALTIME/./} - started) / 1000)) ms," \
+		"the ends being $(ends_apart) ms apart"
+	for event in disconnected destroyed; do
+		is "$count" eval "jq -r 'select(.event == \"$event\").id' $TMP/ended | sort -u | wc -l"
+		is "$count" eval "grep -c '\"event\":\"$event\"' $TMP/ended"
+	done
+	is 0 policy_field phones .active
+	is "$count" policy_field phones .teardowns.local_close
+	sk verify >/dev/null
+}

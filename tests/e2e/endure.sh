@@ -28,3 +28,8 @@ test_every_path_leaves_no_memory_behind() {
 test_apply_again_and_again() {
 	applies 10 0.2 1024
 }
+
+# timeout: 300
+test_all_end_at_once() {
+	all_end_at_once "$(scaled 10000 1000)"
+}

@@ -145,7 +145,7 @@ test_no_storage_for_a_listener() {
 # ---- nobody reads
 
 test_reader_stands_still() {
-	reader_stopped 46000
+	reader_stopped 80000
 }
 
 # ---- no descriptors
