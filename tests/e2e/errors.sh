@@ -483,6 +483,6 @@ test_events_nowhere_to_print() {
 	# A full disk may have room again: it waits for that.
 	burst one --to 127.0.0.1:5060 --procs 1 --connects 2
 	bg full "$SIPKEEP" events -f --instance "$INSTANCE" 2>"$TMP/err"
-	wait_for 20 grep -q "events can't be written, they wait in the kernel: stdout: No space left on device" "$TMP/err"
+	wait_for 20 grep -q "events can't be written, they wait in the kernel: jsonl on standard output: No space left on device" "$TMP/err"
 	bg_running "$BG" || die "events -f has ended: $(<"$TMP/err")"
 }

@@ -295,7 +295,7 @@ disk_runs_full() {
 			reader=
 		fi
 		grep -q '^sipkeep: .*No space left on device' "$TMP/err" || die "not told: $(<"$TMP/err")"
-		sk status -j | jq -e '.attached | length == 7' >/dev/null || die "$(sk status)"
+		sk status -j | jq -e '.attached | length == 9' >/dev/null || die "$(sk status)"
 		rm "$TMP/disk/filler"
 		[[ -z $reader ]] || bg_end "$reader"
 	done

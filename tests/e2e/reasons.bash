@@ -97,16 +97,21 @@ endings_end() {
 	bg_wait "$ENDINGS" || die "endings ended with $?"
 }
 
-# reasons_are_right COUNT: each case COUNT times in each direction over each address family; prints a table.
-reasons_are_right() {
+# endings_told_all COUNT [OPTION...]: the same, until all is told and gone; $TMP/events and $TMP/expected.
+endings_told_all() {
 	local total
-	guarded_endings "$1"
+	guarded_endings "$@"
 	reader_start
 	total=$(grep -c '"case"' "$TMP/expected")
 	wait_for $((30 + $1 * 2)) endings_told "$total"
 	endings_end
 	nothing_left phones carrier
 	reader_stop
+}
+
+# reasons_are_right COUNT: each case COUNT times in each direction over each address family; prints a table.
+reasons_are_right() {
+	endings_told_all "$1"
 	judge
 }
 

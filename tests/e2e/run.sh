@@ -189,14 +189,14 @@ test_nowhere_to_print() {
 	burst one --to 127.0.0.1:5060 --procs 1 --connects 2
 	timeout 20 "$SIPKEEP" run --instance "$INSTANCE" -c "$TMP/sipkeep.conf" -j 2>"$TMP/err" >&- || code=$?
 	((code == 1)) || die "run: exit code $code: $(<"$TMP/err")"
-	tells "events can't be written: stdout: "
+	tells "events can't be written: jsonl on standard output: "
 	# What guards is still there, but for the events that it took and could not print.
 	exits 1 sk status
 	prints "6 events were lost"
 	# A full disk may have room again: it stays, and says so.
 	code=0
 	bg "$SIPKEEP" run --instance "$INSTANCE" -c "$TMP/sipkeep.conf" -j 2>"$TMP/err" >/dev/full
-	wait_for 20 grep -q "events can't be written, they wait in the kernel: stdout: No space left on device" "$TMP/err"
+	wait_for 20 grep -q "events can't be written, they wait in the kernel: jsonl on standard output: No space left on device" "$TMP/err"
 	bg_end "$BG" || code=$?
 	((code == 1)) || die "run: exit code $code: $(<"$TMP/err")"
 	sk events >"$TMP/events"
