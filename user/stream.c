@@ -5,22 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include "action.h"
 #include "diagnose.h"
 #include "host.h"
 #include "maps.h"
-#include "sink.h"
+#include "sinks.h"
 #include "stream.h"
-
-#define WAITING_MAX (256 * 1024) /* bytes of lines gathered for one write */
-
-struct outgoing {
-	struct sink *sink;
-	const struct outlet_sink *settings; /* NULL: the socket for subscribers */
-	struct output_mark mark; /* written so far */
-	sd_event_source *source;
-};
 
 struct stream {
 	struct stream_options options;
@@ -28,10 +18,8 @@ struct stream {
 	struct reader *reader;
 	struct diagnose *diagnose;
 	struct actions *actions;
-	struct outgoing sinks[OUTLET_SINKS_MAX + 1];
-	size_t sink_count;
+	struct sinks *sinks;
 	struct output_mark taken; /* of the last line made */
-	bool subscribers;	  /* the last of them is their socket */
 	bool full;		  /* a sink that holds has more than it can write */
 	bool missed;		  /* records were lost: what is open isn't known any more */
 	__u64 live;		  /* config.live when the policies were read last */
@@ -39,7 +27,6 @@ struct stream {
 	char names[SIPKEEP_MAX_POLICIES][SIPKEEP_NAME_LEN];
 	void (*listener)(void *arg, __u64 netns_cookie);
 	void *listener_arg;
-	char error[256];
 };
 
 static const char *policy_name(struct stream *stream, __u16 id)
@@ -54,52 +41,16 @@ static const char *policy_name(struct stream *stream, __u16 id)
 
 /* ---- lines --------------------------------------------------------------------------------------------------- */
 
-static int sink_fail(struct stream *stream, const struct sink *sink, int err)
-{
-	snprintf(stream->error, sizeof(stream->error), "%s: %s", sink_name(sink),
-		 strerror(err == -EAGAIN ? sink_error(sink) : -err));
-	return err;
-}
-
-/* Writes what waits, and notes how far all that hold have come. -EAGAIN: some goes on waiting. */
+/* What waits, and notes how far it is written. -EAGAIN: some goes on waiting. */
 static int lines_write(struct stream *stream)
 {
-	struct output_mark written = stream->taken;
-	int waits = 0;
+	struct output_mark written;
+	int err = sinks_write(stream->sinks, &stream->taken, &written);
 
-	for (size_t i = 0; i < stream->sink_count; i++) {
-		struct outgoing *out = &stream->sinks[i];
-		int err;
-
-		if (sink_holds(out->sink) && !sink_waiting(out->sink))
-			out->mark = stream->taken;
-		err = sink_write(out->sink, &out->mark);
-		if (err == -EAGAIN)
-			waits = sink_fail(stream, out->sink, err);
-		else if (err)
-			return sink_fail(stream, out->sink, err);
-		if (sink_holds(out->sink) && output_mark_seq(&out->mark) < output_mark_seq(&written))
-			written = out->mark;
-	}
-	if (stream->reader)
+	if (stream->reader && (!err || err == -EAGAIN))
 		reader_written(stream->reader, &written);
-	stream->full = waits;
-	return waits;
-}
-
-static int line_put(struct stream *stream, const struct event *event, const char *line, size_t length)
-{
-	bool write = false;
-
-	for (size_t i = 0; i < stream->sink_count; i++) {
-		struct sink *sink = stream->sinks[i].sink;
-		int err = sink_put(sink, event, line, length, stream->taken);
-
-		if (err)
-			return sink_fail(stream, sink, err);
-		write = write || (sink_holds(sink) && sink_waiting(sink) >= WAITING_MAX);
-	}
-	return write ? lines_write(stream) : 0;
+	stream->full = err == -EAGAIN;
+	return err;
 }
 
 /* The next line. From diagnosis, from the reader, and from the actions. */
@@ -108,9 +59,11 @@ static int on_event(void *arg, const struct event *event)
 	struct stream *stream = arg;
 	struct events_context context = { .realtime_offset_ns = stream->realtime_offset_ns };
 	/* An action's end may come when there is no instance to ask: it knows its policy. */
-	const char *policy = events_has(event->kind) & EVENTS_HAS_POLICY ? policy_name(stream, event->record.policy) : NULL;
+	const char *policy = events_has(event->kind) & EVENTS_HAS_POLICY ? policy_name(stream, event->record.policy) :
+									   NULL;
 	char line[EVENTS_LINE_MAX];
 	size_t length;
+	bool much;
 	int err;
 
 	if (event->kind < SIPKEEP_EVENT_MAX)
@@ -122,7 +75,9 @@ static int on_event(void *arg, const struct event *event)
 	context.seq = output_mark_seq(&stream->taken);
 	context.policy = policy;
 	length = events_encode(event, &context, line);
-	err = line_put(stream, event, line, length);
+	err = sinks_put(stream->sinks, event, line, length, &stream->taken, &much);
+	if (!err && much)
+		err = lines_write(stream);
 	if (err && err != -EAGAIN)
 		return err;
 	if (event->kind == SIPKEEP_EVENT_LISTENER_UP && stream->listener)
@@ -215,150 +170,27 @@ static void policies_follow(struct stream *stream)
 	if (count < 0)
 		return;
 	for (int i = 0; i < count; i++)
-		diagnose_wedged_after(stream->diagnose, policies[i].id, policies[i].kernel.wedged_after_ms * 1000000ULL);
+		diagnose_wedged_after(stream->diagnose, policies[i].id,
+				      policies[i].kernel.wedged_after_ms * 1000000ULL);
 	stream->live = config.live;
 }
 
 /* ---- sinks and actions -------------------------------------------------------------------------------------------- */
 
-static int on_sink(sd_event_source *source, int fd, uint32_t events, void *arg)
-{
-	(void)source;
-	(void)fd;
-	(void)events;
-	sink_ready(arg);
-	return 0;
-}
-
-static void outgoing_close(struct stream *stream, struct outgoing *out)
-{
-	char what[256], why[64];
-	__u64 undelivered;
-
-	if (!out->sink)
-		return;
-	sd_event_source_disable_unref(out->source);
-	snprintf(what, sizeof(what), "%s", sink_name(out->sink));
-	undelivered = sink_close(out->sink);
-	if (undelivered && stream->options.tell) {
-		snprintf(why, sizeof(why), ": %llu events will not be delivered there", undelivered);
-		stream->options.tell(stream->options.arg, what, why);
-	}
-	*out = (struct outgoing){ 0 };
-}
-
-/* With its sink open: what it needs besides. */
-static int outgoing_watch(struct stream *stream, struct outgoing *out, struct failure *failure)
-{
-	int fd = sink_fd(out->sink), err = 0;
-
-	out->mark = stream->taken;
-	if (stream->options.loop && fd >= 0)
-		err = sd_event_add_io(stream->options.loop, &out->source, fd, EPOLLIN, on_sink, out->sink);
-	return err < 0 ? failure_set(failure, err, "%s can't be watched: %s", sink_name(out->sink), strerror(-err)) : 0;
-}
-
-static int outgoing_open(struct stream *stream, const struct outlet_sink *settings, struct outgoing *out,
-			 struct failure *failure)
-{
-	int err = sink_open(settings, stream->options.instance, &out->sink, failure);
-
-	out->settings = settings;
-	return err ?: outgoing_watch(stream, out, failure);
-}
-
-/* Their socket. Without it, all else goes on. */
-static void subscribers_open(struct stream *stream)
-{
-	struct outgoing out = {};
-	struct failure failure;
-
-	if (!stream->options.subscribers || stream->subscribers)
-		return;
-	if (sink_open_default(stream->options.instance, &out.sink, &failure) || outgoing_watch(stream, &out, &failure)) {
-		outgoing_close(stream, &out);
-		stream->options.tell(stream->options.arg, "'sipkeep events' will not get the events: ", failure.text);
-		return;
-	}
-	stream->sinks[stream->sink_count++] = out;
-	stream->subscribers = true;
-}
-
-static bool settings_equal(const struct outlet_sink *a, const struct outlet_sink *b)
-{
-	return a->type == b->type && a->max_size == b->max_size && a->max_total == b->max_total && a->mode == b->mode &&
-	       !a->path == !b->path && (!a->path || !strcmp(a->path, b->path));
-}
-
-/* The one that is open for these settings, moved to next; false: there is none. */
-static bool outgoing_keep(struct stream *stream, const struct outlet_sink *settings, struct outgoing *next)
-{
-	for (size_t i = 0; i < stream->sink_count; i++) {
-		struct outgoing *out = &stream->sinks[i];
-
-		if (!out->sink || !out->settings || !settings_equal(out->settings, settings))
-			continue;
-		*next = *out;
-		next->settings = settings;
-		*out = (struct outgoing){ 0 };
-		return true;
-	}
-	return false;
-}
-
-/* Those that stay keep what waits in them; the others are opened before any is closed, so that an error changes nothing. */
-static int sinks_open(struct stream *stream, const struct outlet_sink *settings, size_t count, struct outgoing *next,
-		      bool *kept, struct failure *failure)
-{
-	int err = 0;
-
-	for (size_t i = 0; !err && i < count; i++) {
-		for (size_t j = 0; j < stream->sink_count && !kept[i]; j++)
-			kept[i] = stream->sinks[j].settings && settings_equal(stream->sinks[j].settings, &settings[i]);
-		if (!kept[i])
-			err = outgoing_open(stream, &settings[i], &next[i], failure);
-	}
-	return err;
-}
-
-static void sinks_replace(struct stream *stream, const struct outlet_sink *settings, size_t count, struct outgoing *next,
-			  const bool *kept)
-{
-	for (size_t i = 0; i < count; i++)
-		if (kept[i])
-			outgoing_keep(stream, &settings[i], &next[i]);
-	if (stream->subscribers) {
-		next[count++] = stream->sinks[stream->sink_count - 1];
-		stream->sink_count--;
-	}
-	for (size_t i = 0; i < stream->sink_count; i++)
-		outgoing_close(stream, &stream->sinks[i]);
-	memcpy(stream->sinks, next, sizeof(stream->sinks));
-	stream->sink_count = count;
-}
-
 int stream_outlets(struct stream *stream, const struct outlets *outlets, struct failure *failure)
 {
-	static const struct outlet_sink plain = { .type = OUTLET_JSONL };
 	static const struct outlets none;
-	const struct outlet_sink *settings = outlets->sink_count ? outlets->sinks : &plain;
-	size_t count = outlets->sink_count ? outlets->sink_count : 1;
-	struct outgoing next[OUTLET_SINKS_MAX + 1] = {};
-	bool kept[OUTLET_SINKS_MAX] = {};
 	int err = 0;
 
 	if (stream->reader && lines_write(stream)) /* what waits in a sink that is to go would be gone */
-		return failure_set(failure, -EAGAIN, "the sinks can't change while lines wait to be written (%s)", stream->error);
+		return failure_set(failure, -EAGAIN, "the sinks can't change while lines wait to be written (%s)",
+				   stream_error(stream));
 	if (stream->options.loop && !stream->actions)
-		err = actions_open(&none, stream->options.instance, stream->options.loop, on_outcome, stream, &stream->actions,
-				   failure);
-	err = err ?: sinks_open(stream, settings, count, next, kept, failure);
+		err = actions_open(&none, stream->options.instance, stream->options.loop, on_outcome, stream,
+				   &stream->actions, failure);
+	err = err ?: sinks_set(stream->sinks, outlets->sinks, outlets->sink_count, &stream->taken, failure);
 	if (!err && stream->actions && actions_reload(stream->actions, outlets))
 		err = failure_set(failure, -ENOMEM, "actions can't be started: out of memory");
-	if (!err)
-		sinks_replace(stream, settings, count, next, kept);
-	for (size_t i = 0; err && i < count; i++)
-		outgoing_close(stream, &next[i]);
 	return err;
 }
 
@@ -372,17 +204,16 @@ void stream_end_actions(struct stream *stream)
 
 void stream_reopen(struct stream *stream)
 {
-	struct failure failure;
-
-	for (size_t i = 0; i < stream->sink_count; i++)
-		if (sink_reopen(stream->sinks[i].sink, &failure))
-			stream->options.tell(stream->options.arg, failure.text, "");
+	sinks_reopen(stream->sinks);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------ */
 
 int stream_new(const struct stream_options *options, struct stream **ret_stream, struct failure *failure)
 {
+	const struct sinks_options sinks = {
+		.instance = options->instance, .loop = options->loop, .tell = options->tell, .arg = options->arg
+	};
 	struct stream *stream = calloc(1, sizeof(*stream));
 	int err;
 
@@ -390,7 +221,9 @@ int stream_new(const struct stream_options *options, struct stream **ret_stream,
 		return failure_set(failure, -ENOMEM, "out of memory");
 	stream->options = *options;
 	stream->realtime_offset_ns = host_realtime_offset_ns();
-	err = stream_outlets(stream, options->outlets, failure);
+	stream->sinks = sinks_new(&sinks);
+	err = stream->sinks ? stream_outlets(stream, options->outlets, failure) :
+			      failure_set(failure, -ENOMEM, "out of memory");
 	if (err)
 		stream_free(stream);
 	else
@@ -404,8 +237,7 @@ void stream_free(struct stream *stream)
 		return;
 	stream_end_actions(stream);
 	stream_detach(stream);
-	for (size_t i = 0; i < stream->sink_count; i++)
-		outgoing_close(stream, &stream->sinks[i]);
+	sinks_free(stream->sinks);
 	free(stream);
 }
 
@@ -417,11 +249,11 @@ int stream_attach(struct stream *stream, const struct datapath *datapath, struct
 	if (err)
 		return err;
 	stream->datapath = datapath;
-	subscribers_open(stream);
+	if (stream->options.subscribers)
+		sinks_subscribers(stream->sinks, &stream->taken);
 	stream->live = ~0ULL;
 	memset(stream->names, 0, sizeof(stream->names));
-	for (size_t i = 0; i < stream->sink_count; i++)
-		stream->sinks[i].mark = stream->taken;
+	sinks_renumber(stream->sinks, &stream->taken);
 	stream->diagnose = diagnose_new(on_event, stream);
 	if (!stream->diagnose)
 		err = failure_set(failure, -ENOMEM, "out of memory");
@@ -487,5 +319,5 @@ int stream_poll(struct stream *stream)
 
 const char *stream_error(const struct stream *stream)
 {
-	return stream->error;
+	return sinks_error(stream->sinks);
 }

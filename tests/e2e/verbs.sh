@@ -153,11 +153,11 @@ test_json_shapes() {
 	jq -e '.v == 1 and ([.policies[].name] | sort) == ["phones","trunks"]' "$TMP/out" >/dev/null
 	keys . policies events sources map_full
 	keys '.policies[0]' name active admitted refused teardowns
-	keys .events emitted lost
+	keys .events emitted lost derived
 	jq -e '.policies[] | select(.name == "phones") | .active == 2 and .admitted == 2
 		and .refused.max_connections_per_source == 1' "$TMP/out" >/dev/null
 	# listener_up, two connected, one refused
-	jq -e '.events == {"emitted": 4, "lost": 0} and .sources == 1 and .map_full == 0' "$TMP/out" >/dev/null || die "$(<"$TMP/out")"
+	jq -e '.events == {"emitted": 4, "lost": 0, "derived": 0} and .sources == 1 and .map_full == 0' "$TMP/out" >/dev/null || die "$(<"$TMP/out")"
 
 	exits 0 sk verify -j
 	jq -e '.v == 1 and .drift == 0 and .sources == []' "$TMP/out" >/dev/null
