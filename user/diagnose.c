@@ -199,6 +199,15 @@ int diagnose_record(struct diagnose *diagnose, const struct sipkeep_record *reco
 	return err ? err : also;
 }
 
+void diagnose_closed(struct diagnose *diagnose, __u64 cookie, __u16 generation)
+{
+	const struct sipkeep_record record = { .cookie = cookie, .generation = generation };
+	struct transport *transport = transport_find(diagnose, &record);
+
+	if (transport && transport->outbound)
+		outbound_closed(diagnose, outbound_of(transport));
+}
+
 int diagnose_tick(struct diagnose *diagnose, __u64 now_ns)
 {
 	listeners_expire(diagnose, now_ns);

@@ -59,6 +59,13 @@ void diagnose_reseed_end(struct diagnose *diagnose);
 int diagnose_record(struct diagnose *diagnose, const struct sipkeep_record *record);
 
 /*
+ * Would diagnose_tick() tell of a wedged transport? Then diagnose_closed() is first to name those that the PBX has closed
+ * since the peer did: no record tells of that, and they may last while the peer doesn't acknowledge it.
+ */
+bool diagnose_suspects(struct diagnose *diagnose, __u64 now_ns);
+void diagnose_closed(struct diagnose *diagnose, __u64 cookie, __u16 generation);
+
+/*
  * What only time tells, by CLOCK_MONOTONIC: call it when every record up to `now_ns` has been through
  * diagnose_record(). When emit() fails, what is left is told by the next call.
  */

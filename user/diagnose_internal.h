@@ -178,6 +178,7 @@ void outbound_remove(struct diagnose *diagnose, struct outbound *outbound);
 
 /* It was destroyed, and not just forgotten: before outbound_remove(). */
 void outbound_destroyed(struct outbound *outbound);
+void outbound_closed(struct diagnose *diagnose, struct outbound *outbound);
 int wedged_tick(struct diagnose *diagnose, __u64 now_ns);
 
 /* Did a NAT or firewall on the way forget it, and not for the first time? Counts it, too. */

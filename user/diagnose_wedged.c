@@ -147,24 +147,46 @@ static int wedged_emit(struct diagnose *diagnose, struct outbound *outbound, __u
 	return diagnose->emit(diagnose->emit_arg, &event);
 }
 
+/* The one of this policy that is due; those that were replaced, or are to have their time anew, wait on. */
+static struct outbound *wedged_next(struct diagnose *diagnose, int policy, __u64 now_ns)
+{
+	__u64 after = diagnose->wedged_after_ns[policy], since;
+	struct outbound *outbound;
+
+	while (after && (outbound = TAILQ_FIRST(&diagnose->waiting[policy])) &&
+	       elapsed(now_ns, outbound->since_ns) >= after) {
+		since = is_replaced(outbound) ? now_ns : left_alone_since(outbound);
+		if (elapsed(now_ns, since) >= after)
+			return outbound;
+		wait_end(diagnose, outbound);
+		wait_from(diagnose, outbound, since);
+	}
+	return NULL;
+}
+
 int wedged_tick(struct diagnose *diagnose, __u64 now_ns)
 {
-	for (int policy = 0; policy < SIPKEEP_MAX_POLICIES; policy++) {
-		__u64 after = diagnose->wedged_after_ns[policy], since;
-		struct outbound *outbound;
-		int err = 0;
+	struct outbound *outbound;
+	int err = 0;
 
-		while (after && (outbound = TAILQ_FIRST(&diagnose->waiting[policy])) &&
-		       elapsed(now_ns, outbound->since_ns) >= after) {
-			since = is_replaced(outbound) ? now_ns : left_alone_since(outbound);
+	for (int policy = 0; policy < SIPKEEP_MAX_POLICIES; policy++) {
+		while (!err && (outbound = wedged_next(diagnose, policy, now_ns))) {
 			wait_end(diagnose, outbound);
-			if (elapsed(now_ns, since) < after)
-				wait_from(diagnose, outbound, since);
-			else
-				err = wedged_emit(diagnose, outbound, now_ns);
-			if (err)
-				return err;
+			err = wedged_emit(diagnose, outbound, now_ns);
 		}
 	}
-	return 0;
+	return err;
+}
+
+bool diagnose_suspects(struct diagnose *diagnose, __u64 now_ns)
+{
+	for (int policy = 0; policy < SIPKEEP_MAX_POLICIES; policy++)
+		if (wedged_next(diagnose, policy, now_ns))
+			return true;
+	return false;
+}
+
+void outbound_closed(struct diagnose *diagnose, struct outbound *outbound)
+{
+	wait_end(diagnose, outbound);
 }

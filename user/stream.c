@@ -156,6 +156,25 @@ static int stream_seed(struct stream *stream, struct failure *failure)
 	return err;
 }
 
+static int closed(void *arg, const struct sipkeep_listing *listing)
+{
+	struct stream *stream = arg;
+
+	if (listing->state == BPF_TCP_LAST_ACK)
+		diagnose_closed(stream->diagnose, listing->transport.cookie, listing->transport.generation);
+	return 0;
+}
+
+/* What only time tells. */
+static int time_tell(struct stream *stream, __u64 now)
+{
+	struct failure ignored;
+
+	if (diagnose_suspects(stream->diagnose, now))
+		datapath_list(stream->datapath, closed, stream, &ignored); /* without it, they are told all the same */
+	return diagnose_tick(stream->diagnose, now);
+}
+
 /* The policies may have changed with an apply. */
 static void policies_follow(struct stream *stream)
 {
@@ -308,7 +327,7 @@ int stream_poll(struct stream *stream)
 		return err;
 	got = reader_take(stream->reader);
 	if (got >= 0) /* all that there was */
-		err = diagnose_tick(stream->diagnose, now);
+		err = time_tell(stream, now);
 	if (!err && got >= 0 && stream->missed)
 		err = stream_seed(stream, &ignored);
 	err = err ?: lines_write(stream);

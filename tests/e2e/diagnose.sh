@@ -4,6 +4,8 @@
 . "$(dirname "$(realpath "$0")")/../lib/lib.sh"
 # shellcheck source=e2e.bash
 . "$(dirname "$(realpath "$0")")/e2e.bash"
+# shellcheck source=reasons.bash
+. "$(dirname "$(realpath "$0")")/reasons.bash"
 
 # reloader ADDR PORT: a server that listens anew for each line it reads: "keep" what was accepted, or close "all" of it,
 # once the listener is closed.
@@ -140,4 +142,38 @@ test_wedged_over_ipv4() {
 
 test_wedged_over_ipv6() {
 	wedges ::1
+}
+
+# caller_of PORTS: connects to $1 from each of these ports; for each line it reads, closes one, the first first.
+caller_of() {
+	exec perl -MIO::Socket::IP -e '$| = 1; my ($to, @ports) = @ARGV;
+		my @open = map { IO::Socket::IP->new(LocalPort => $_, PeerHost => $to, PeerPort => 5061) or die $@ } @ports;
+		print "connected\n"; while (<STDIN>) { close shift @open }' "$@"
+}
+
+# there_closer: closer, in the peers' namespace.
+there_closer() {
+	exec nsenter --net="$PEERS" bash -c "$(declare -f closer); closer ${THERE4}1"
+}
+
+# What the PBX closes after the peer did isn't wedged, be it that the peer never says that it knows.
+test_what_the_pbx_has_closed_is_not_wedged() {
+	peers_begin
+	guard <<-CONFIG
+		policies = ( { name = "carrier"; direction = "outbound"; remote_ports = [ 5061 ]; wedged_after = 1.0; } );
+	CONFIG
+	reader_start
+	mkfifo "$TMP/orders"
+	exec {orders}<>"$TMP/orders"
+	bg there_closer >"$TMP/closer"
+	wait_for 20 grep -q listening "$TMP/closer"
+	bg in_cgroup caller_of "${THERE4}1" 40001 40002 <"$TMP/orders" >"$TMP/caller"
+	wait_for 20 eval "[[ \$(events '.event == \"disconnected\"' | jq length) == 2 ]]"
+	# Its FIN doesn't come through.
+	ip link set here down
+	echo >&"$orders"
+	wait_for 20 eval "ss -Htn state last-ack | grep -q :40001"
+	wait_for 20 wedged 1
+	ss -Htn state last-ack | grep -q :40001 || die "it is gone: $(ss -Htan)"
+	is "$HERE4:40002" eval "events '.event == \"wedged\"' | jq -r '.[].local'"
 }

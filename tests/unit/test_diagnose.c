@@ -302,6 +302,10 @@ static void line_play(struct play *play, char *line, __u64 *now_ns)
 		*now_ns = ns_of(first);
 		if (!strcmp(what, "tick"))
 			assert_int_equal(diagnose_tick(play->diagnose, *now_ns), 0);
+		else if (!strcmp(what, "suspects"))
+			assert_int_equal(diagnose_suspects(play->diagnose, *now_ns), strcmp(id, "none") != 0);
+		else if (!strcmp(what, "closed"))
+			diagnose_closed(play->diagnose, strtoull(id, NULL, 16), 0);
 		else
 			record_play(play, *now_ns, what, id, line + rest);
 	}
