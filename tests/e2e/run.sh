@@ -160,6 +160,7 @@ test_sigkill_amid_events() {
 	# A line cut off in the middle, or told to nobody, would leave a hole. What was taken from the ring in the moment of the
 	# kill and not written yet, the next one tells as lost.
 	json_eq '.' 1201 events_of all 'map(if .event == "lost" then .count else 1 end) | add'
+	# shellcheck disable=SC2016 # jq's variable
 	json_eq '.' true events_of all 'reduce .[] as $e ({next: 1, ok: true};
 		.ok = (.ok and $e.seq == .next + (if $e.event == "lost" then $e.count - 1 else 0 end)) | .next = $e.seq + 1) | .ok'
 	echo "lost: $(events_of all 'map(select(.event == "lost").count)')"
