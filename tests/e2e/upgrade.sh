@@ -172,7 +172,8 @@ test_what_is_refused() {
 }
 
 test_another_layout_is_recounted() {
-	local i connections=5000 before pins
+	local i connections pins
+	connections=$(scaled 5000 1000)
 	traffic_begin
 	phones "max_connections_per_source = 20000; tcp_keepalive = true; tcp_keepidle = 77;" | guard
 	serve pbx 127.0.0.1 5060
