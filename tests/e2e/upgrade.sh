@@ -36,10 +36,11 @@ pins() {
 	(cd "$PINS" && find . | sort)
 }
 
-# hammer NAME SOURCE: bursts one after another, each held to its end, until $TMP/stop is there.
+# hammer NAME SOURCE [SECONDS]: bursts one after another, each held to its end, until $TMP/stop is there. With no reader, a
+# client refused at its final ACK waits for those seconds.
 hammer() {
 	while [[ ! -e $TMP/stop ]]; do
-		"$TOOLS/burst" --to 127.0.0.1:5060 --from "$2" --procs 2 --connects 40 --timeout 20 >>"$TMP/$1.bursts"
+		"$TOOLS/burst" --to 127.0.0.1:5060 --from "$2" --procs 2 --connects 40 --timeout "${3:-20}" >>"$TMP/$1.bursts"
 	done
 }
 
@@ -208,7 +209,7 @@ test_limit_holds_while_the_layout_changes() {
 	local i
 	phones "max_connections_per_source = 10;" | guard
 	serve pbx 127.0.0.1 5060
-	bg hammer one 127.0.7.1
+	bg hammer one 127.0.7.1 5
 	HAMMER=$BG
 	for i in {1..5}; do
 		upgraded "$NEXT"
